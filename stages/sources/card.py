@@ -1,0 +1,59 @@
+"""The card of a data set, data/catalog/NAME.yaml: what it is and how its raw data are to be read."""
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Adapter = Literal["scans", "photos", "video"]
+METRES_PER_UNIT = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+
+
+class CardError(ValueError):
+    """A card that is missing or does not say what is needed; one line per mistake."""
+
+
+class Card(BaseModel):
+    """One data set. Only what cannot be inferred has to be given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    adapter: Adapter = Field(description="which adapter reads the raw data")
+    path: str = Field(description="the raw data, relative to the repository root")
+    licence: str = Field(description="SPDX name or a sentence")
+    title: str = Field("", description="what it shows")
+    citation: str = Field("", description="whom to cite")
+    units: Literal["auto", "m", "cm", "mm"] = Field(
+        "auto", description="of the vertices; auto: from the height"
+    )
+    up: Literal["y"] = Field("y", description="vertical axis of the raw meshes")
+    facing: Literal["+z"] = Field("+z", description="where the subjects of the raw meshes look")
+    subject: Literal["before_last_underscore", "whole"] = Field(
+        "before_last_underscore", description="how the subject is read from a scan's name"
+    )
+
+    def subject_of(self, scan: str) -> str:
+        """The subject of a scan name: `anna_walk` → `anna`, unless the card says that names are subjects."""
+        if self.subject == "before_last_underscore" and "_" in scan.strip("_"):
+            return scan.rsplit("_", 1)[0]
+        return scan
+
+
+def read_card(path: Path) -> Card:
+    """Read and check a card.
+
+    Raises:
+        CardError: naming the file, the key and what is allowed.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise CardError(f"{path} does not exist; make it with `dinar dataset add`") from None
+    except yaml.YAMLError as error:
+        raise CardError(f"{path} is not valid YAML: {error}") from None
+    try:
+        return Card.model_validate(values)
+    except ValidationError as error:
+        lines = [f"{path}: {'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors()]
+        raise CardError("\n".join(lines)) from None
