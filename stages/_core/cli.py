@@ -21,7 +21,7 @@ USER_ERRORS = (ParamsError, ValueError, FileNotFoundError, RuntimeError)
 
 
 def main(stage: Stage, argv: list[str] | None = None) -> None:
-    """Parse paths, read the stage's own section, run, and keep the provenance. Exit code 1 with one message on error."""
+    """Parse paths, read the stage's section, run, keep the provenance; one message and code 1 on error."""
     arguments = _parser(stage).parse_args(argv)
     set_up_logging(logging.DEBUG if arguments.debug else logging.INFO)
     try:

@@ -1,8 +1,7 @@
 """Content digests: of files, folders, parameters and code."""
 
+import functools
 import hashlib
-import importlib.util
-import inspect
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,12 +19,12 @@ def digest_bytes(*parts: bytes) -> str:
 
 
 def digest_json(value: Any) -> str:
-    """Digest of plain values (or pydantic models), independent of key order."""
-    return digest_bytes(json.dumps(value, sort_keys=True, default=_plain).encode())
+    """Digest of plain values, independent of key order."""
+    return digest_bytes(json.dumps(value, sort_keys=True, default=str).encode())
 
 
 def digest_path(path: Path) -> str:
-    """Digest of a file, or of a folder's names and contents; a store answers with its own recorded digest."""
+    """Digest of a file, or of a folder; a store answers with its own recorded digest."""
     recorded = path / "digest.json"
     if recorded.is_file():
         return str(json.loads(recorded.read_text())["digest"])
@@ -34,30 +33,22 @@ def digest_path(path: Path) -> str:
     if not path.is_dir():
         raise FileNotFoundError(f"{path} does not exist; run the stage that makes it (`dvc repro`)")
     files = sorted(p for p in path.rglob("*") if p.is_file())
-    # Raw folders hold gigabytes: name and size are enough to notice a change that should not resume.
-    return digest_json([(str(f.relative_to(path)), f.stat().st_size) for f in files])
+    # Raw folders hold gigabytes: name, size and time are enough to notice what must not be resumed.
+    return digest_json([(str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
 
 
-def work_key(params: BaseModel, inputs: Iterable[Path], *functions: Any) -> str:
-    """Key of unfinished work: params, input digests and the code of the modules that define `functions`.
+def work_key(params: BaseModel, inputs: Iterable[Path]) -> str:
+    """Key of unfinished work: params, input digests and the project's code.
 
     Work found under the same key may be continued; any other is stale.
     """
-    sources = [inspect.getsource(inspect.getmodule(f) or f) for f in functions]
-    return digest_json(
-        [params.model_dump(mode="json"), [digest_path(p) for p in inputs if p.exists()], sources]
-    )
+    digests = [digest_path(p) for p in inputs if p.exists()]
+    return digest_json([params.model_dump(mode="json"), digests, code_digest()])
 
 
-def module_digest(module: str) -> str:
-    """Digest of a module's source file."""
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(module)
-    return digest_bytes(Path(spec.origin).read_bytes())
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    return str(value)
+@functools.cache
+def code_digest() -> str:
+    """Digest of every module below `stages` and `dinar_models`: coarse, because only resuming rests on it."""
+    root = Path(__file__).parents[2]
+    modules = sorted(p for folder in ("stages", "dinar_models") for p in (root / folder).rglob("*.py"))
+    return digest_bytes(*(p.read_bytes() for p in modules))

@@ -12,7 +12,7 @@ DtypeChoice = Literal["auto", "float32", "bfloat16"]
 
 
 def resolve_dtype(choice: DtypeChoice, device: str) -> torch.dtype:
-    """The autocast dtype. `auto` times one channels-last convolution in both and takes the faster on a CPU."""
+    """The autocast dtype; on a CPU `auto` times one convolution in both and takes the faster."""
     if choice != "auto":
         return torch.bfloat16 if choice == "bfloat16" else torch.float32
     if device != "cpu":

@@ -40,7 +40,7 @@ class Runtime:
         )
 
     def work_dir(self, stage: str, key: str) -> Path:
-        """The folder in which work with this key lives and resumes; work of other keys is left for cleaning."""
+        """The folder in which work with this key lives and resumes."""
         folder = self.work_root / stage / key
         folder.mkdir(parents=True, exist_ok=True)
         return folder

@@ -1,7 +1,7 @@
 """The `scans` store: textured meshes of any size, 16 of them to a Zarr group.
 
 A mesh has its own number of vertices, faces and texels, so every array of a group is the concatenation
-its scans along axis 0, beside `<name>_start`, the 17 offsets that cut it. One group is one shard, with one writer.
+over its scans along axis 0, beside `<name>_start`, the offsets that cut it. One group is one shard.
 """
 
 import json

@@ -142,7 +142,7 @@ def _check_rejects(index: pd.DataFrame, ok_before: np.ndarray, max_ratio: float,
     if len(new) > max_ratio * candidates:
         first = "; ".join(f"{r['scan']}/{r['view']}: {r['reason']}" for _, r in new.head(3).iterrows())
         raise TooManyRejects(
-            f"{what}: {len(new)} of {candidates} samples rejected, {max_ratio:.0%} are allowed; first: {first}"
+            f"{what}: {len(new)} of {candidates} samples rejected, {max_ratio:.0%} allowed; first: {first}"
         )
 
 

@@ -45,6 +45,6 @@ def test_a_diverged_loss_stops_the_run(tmp_path):
         name="nan", work=tmp_path / "nan", steps=2, seed=0, checkpoint_every=1,
         runtime=Runtime(runs_root=tmp_path / "runs"), state={},
     )  # fmt: skip
+    next(iter(loop))
     with pytest.raises(FloatingPointError, match="rgb is nan at step 0"):
-        for _ in loop:
-            loop.log(rgb=float("nan"))
+        loop.log(rgb=float("nan"))

@@ -1,0 +1,213 @@
+"""The `dinar` command line. Heavy imports wait until a command needs them."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from flows.profiles import PARAMS, ProfileError, profile_names, render_profile, use_profile
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+profile_app = typer.Typer(no_args_is_help=True, help="Sizes of everything: params.yaml from a profile.")
+graph_app = typer.Typer(no_args_is_help=True, help="dvc.yaml against the code.")
+flow_app = typer.Typer(no_args_is_help=True, help="The graph as Prefect flows.")
+weights_app = typer.Typer(
+    no_args_is_help=True, help="Optional weights of others; nothing is fetched silently."
+)
+app.add_typer(profile_app, name="profile")
+app.add_typer(graph_app, name="graph")
+app.add_typer(flow_app, name="flow")
+app.add_typer(weights_app, name="weights")
+
+console = Console()
+errors = Console(stderr=True)
+
+Force = Annotated[bool, typer.Option("--force", help="also where it would be refused")]
+
+
+@app.callback()
+def about() -> None:
+    """DINAR: from one photo to a rigged, animated avatar, and the pipeline that trains it."""
+
+
+@app.command()
+def repro(targets: Annotated[list[str] | None, typer.Argument(help="stages; none = all")] = None) -> None:
+    """Rebuild what is out of date (`dvc repro`), then show the metrics and where the report is."""
+    from flows import engine
+    from flows.tables import metrics_table, times_table
+
+    if not PARAMS.exists():
+        use_profile("demo")
+        console.print("params.yaml written from the profile demo")
+    code = engine.repro(targets)
+    if code != 0:
+        errors.print("[red]The pipeline stopped; run `dinar repro` again to go on where it was.[/red]")
+        raise typer.Exit(code)
+    console.print(times_table(engine.ROOT / "data/.runs"))
+    metrics = engine.ROOT / "data/reports/metrics.json"
+    if metrics.exists():
+        console.print(metrics_table(metrics))
+    console.print(f"Report: {engine.ROOT / 'data/reports/index.html'}")
+
+
+@app.command()
+def avatar(
+    photo: Annotated[Path, typer.Argument(help="a photo of one person, the whole body in view")],
+    out: Annotated[Path, typer.Option("--out", help="folder for the avatar; must not hold anything else")],
+    weights: Annotated[str, typer.Option(help="released, champion, repro, or a folder of weights")] = "auto",
+    seed: Annotated[int, typer.Option(help="of every random draw")] = 0,
+) -> None:
+    """One photo → mask, keypoints, body fit, completed neural texture, turntable."""
+    from flows.create_avatar import PhotoError, create_avatar
+
+    try:
+        create_avatar(photo, out, weights=weights, seed=seed, console=console)
+    except PhotoError as error:
+        errors.print(f"[red]{error}[/red]", soft_wrap=True)
+        raise typer.Exit(2) from None
+
+
+@app.command()
+def animate(
+    folder: Annotated[Path, typer.Argument(help="an avatar folder that `dinar avatar` made")],
+    motion: Annotated[str, typer.Option(help="walk, turntable, or an SMPL-X/AMASS .npz")] = "walk",
+    out: Annotated[Path | None, typer.Option("--out", help="the video; default: beside the avatar")] = None,
+    frames: Annotated[int, typer.Option(min=2, max=2000)] = 48,
+) -> None:
+    """Render an avatar in new poses."""
+    from flows.create_avatar import PhotoError, animate_avatar
+
+    try:
+        path = animate_avatar(folder, motion, out, frames=frames, console=console)
+    except PhotoError as error:
+        errors.print(f"[red]{error}[/red]", soft_wrap=True)
+        raise typer.Exit(2) from None
+    console.print(f"written: {path}")
+
+
+@app.command()
+def doctor() -> None:
+    """Disk, packages, environment, optional weights: what is missing and how to get it."""
+    from flows.doctor import examine, print_findings
+
+    findings = examine()
+    print_findings(findings, console)
+    raise typer.Exit(1 if any(f.level == "error" for f in findings) else 0)
+
+
+@profile_app.command("list")
+def profile_list() -> None:
+    """All profiles; * marks the one in params.yaml."""
+    current = PARAMS.read_text() if PARAMS.exists() else ""
+    for name in profile_names():
+        console.print(f"{'*' if current == render_profile(name) else ' '} {name}")
+
+
+@profile_app.command("use")
+def profile_use(name: str, force: Force = False) -> None:
+    """Write params.yaml from a profile, unless that would lose local edits."""
+    try:
+        use_profile(name, force=force)
+    except ProfileError as error:
+        errors.print(f"[red]{error}[/red]")
+        raise typer.Exit(1) from None
+    console.print(f"params.yaml is now the profile {name}")
+
+
+@graph_app.command("check")
+def graph_check() -> None:
+    """Fail when a stage's dependencies, params or outputs in dvc.yaml are not those of its code."""
+    from flows.graph import mistakes
+
+    found = mistakes()
+    for line in found:
+        errors.print(line, soft_wrap=True)
+    if found:
+        errors.print("run `dinar graph sync` to write deps and params anew")
+        raise typer.Exit(1)
+    console.print("dvc.yaml agrees with the code")
+
+
+@graph_app.command("sync")
+def graph_sync() -> None:
+    """Write every stage's code dependencies and params in dvc.yaml anew."""
+    from flows.graph import sync
+
+    console.print(f"{sync()} stages changed in dvc.yaml")
+
+
+@flow_app.command("rebuild")
+def flow_rebuild() -> None:
+    """Run the graph as a Prefect flow, one task per stage."""
+    from flows.engine import EngineError
+    from flows.rebuild import rebuild
+
+    try:
+        outcome = rebuild()
+    except EngineError as error:
+        _stop(str(error))
+    for name, state in outcome.items():
+        console.print(f"{state:9} {name}")
+
+
+@flow_app.command("retrain")
+def flow_retrain(margin: float = 0.01, tolerance: float = 0.3) -> None:
+    """Rebuild, compare with the champion on the gate split, promote or keep."""
+    from flows.engine import EngineError
+    from flows.retrain import retrain
+
+    try:
+        decision = retrain(margin=margin, tolerance=tolerance)
+    except EngineError as error:
+        _stop(f"{error}\nthe champion stays as it is")
+    console.print(f"{'promoted' if decision.promote else 'kept the champion'}: {decision.reason}")
+
+
+@flow_app.command("serve")
+def flow_serve(
+    cron: Annotated[str, typer.Option(help="when to retrain")] = "0 2 * * *",
+) -> None:
+    """Serve both flows from this machine, retraining on a schedule, until interrupted."""
+    from prefect import serve
+
+    from flows.rebuild import rebuild
+    from flows.retrain import retrain
+
+    serve(rebuild.to_deployment("on-demand"), retrain.to_deployment("scheduled", cron=cron))
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """Each optional file: there or not, licence, what it enables."""
+    from flows.weights import weights_table
+
+    console.print(weights_table())
+
+
+@weights_app.command("add")
+def weights_add(name: str, file: Path) -> None:
+    """Take a file that you fetched yourself, if its checksum is the listed one."""
+    from flows.weights import WeightsFileError, add_file
+
+    try:
+        console.print(f"kept as {add_file(name, file)}")
+    except WeightsFileError as error:
+        _stop(str(error))
+
+
+@weights_app.command("fetch")
+def weights_fetch(name: str) -> None:
+    """Download one listed file, showing address, size and licence first."""
+    from flows.weights import WeightsFileError, fetch_file
+
+    try:
+        console.print(f"kept as {fetch_file(name, console)}")
+    except WeightsFileError as error:
+        _stop(str(error))
+
+
+def _stop(message: str) -> None:
+    errors.print(f"[red]{message}[/red]", soft_wrap=True)
+    sys.exit(1)

@@ -1,0 +1,88 @@
+"""The only place that calls DVC. DVC owns what is up to date; everything above asks here."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+
+class EngineError(RuntimeError):
+    """DVC refused or a stage failed; the text ends with what it printed last."""
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """How one stage ended: `ran` is False when DVC found nothing to do."""
+
+    name: str
+    ran: bool
+
+
+def environment() -> dict[str, str]:
+    """The environment of every DVC call: this interpreter first on PATH, nothing sent anywhere."""
+    env = dict(os.environ)
+    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "")])
+    env.update(DVC_NO_ANALYTICS="1", DO_NOT_TRACK="1")
+    return env
+
+
+def repro(targets: list[str] | None = None, force: bool = False, root: Path = ROOT) -> int:
+    """`dvc repro` with its output passed through. Returns the exit code."""
+    command = [*_dvc(), "repro", *(["--force"] if force else []), *(targets or [])]
+    return subprocess.run(command, cwd=root, env=environment()).returncode
+
+
+def run_stage(name: str, root: Path = ROOT, echo: Callable[[str], None] | None = None) -> StageRun:
+    """Run one stage, and only it, if DVC finds that it is not up to date.
+
+    `--wait-for-lock repro --single-item` is the one form that survives other DVC processes beside it.
+
+    Raises:
+        EngineError: with the last lines that the stage printed.
+    """
+    command = [*_dvc(), "--wait-for-lock", "repro", "--single-item", name]
+    lines: list[str] = []
+    with subprocess.Popen(
+        command, cwd=root, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            if echo is not None:
+                echo(line.rstrip())
+    if process.returncode != 0:
+        raise EngineError(f"{name} failed:\n" + "\n".join(lines[-12:]))
+    return StageRun(name, ran=not any("didn't change, skipping" in line for line in lines))
+
+
+def changed_stages(root: Path = ROOT) -> dict[str, Any]:
+    """Stages that are not up to date by themselves, with DVC's reasons."""
+    done = subprocess.run(
+        [*_dvc(), "status", "--json"], cwd=root, env=environment(), capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        raise EngineError(f"dvc status failed: {done.stderr.strip() or done.stdout.strip()}")
+    return dict(json.loads(done.stdout or "{}"))
+
+
+def stage_order(root: Path = ROOT) -> list[tuple[str, list[str]]]:
+    """Every stage of the graph after those that it depends on, each with its direct dependencies."""
+    import networkx as nx
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        graph = repo.index.graph
+        order = list(
+            nx.lexicographical_topological_sort(graph.reverse(copy=True), key=lambda s: s.addressing)
+        )
+        return [(stage.addressing, sorted(d.addressing for d in graph.successors(stage))) for stage in order]
+
+
+def _dvc() -> list[str]:
+    return [sys.executable, "-m", "dvc"]

@@ -1,0 +1,41 @@
+"""The names of all stages, and their declarations by name."""
+
+import importlib
+
+from stages._core.stage import Stage
+
+STAGE_NAMES = (
+    "check_params",
+    "build_body",
+    "synthesize_people",
+    "ingest",
+    "ingest_images",
+    "render_views",
+    "train_parser",
+    "segment",
+    "detect_keypoints",
+    "fit_body",
+    "sample_textures",
+    "train_avatar",
+    "train_vqgan",
+    "finetune_avatar",
+    "merge_textures",
+    "encode_latents",
+    "train_diffusion",
+    "reconstruct",
+    "evaluate",
+    "report",
+)
+
+
+def load_stage(name: str) -> Stage:
+    """The declaration of one stage. Imported by name, because a stage must not depend on another's code.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in STAGE_NAMES:
+        raise ValueError(f"no stage named {name!r}; there are {', '.join(STAGE_NAMES)}")
+    stage = importlib.import_module(f"stages.{name}").STAGE
+    assert isinstance(stage, Stage)
+    return stage

@@ -1,0 +1,62 @@
+"""Refuse a wrong params.yaml before anything else runs.
+
+Every stage depends on this stage's output, whose content is constant: a correct change of params.yaml reruns
+only what depends on it.
+"""
+
+from pathlib import Path
+
+import yaml
+
+from stages._core.cli import main
+from stages._core.params import ParamsError, StageParams, check_all, read_params
+from stages._core.publish import write_file
+from stages._core.registry import STAGE_NAMES, load_stage
+from stages._core.runtime import Runtime
+from stages._core.stage import Paths, Stage, Summary
+
+
+class CheckParams(StageParams):
+    """This stage has no settings of its own."""
+
+
+def run(params: CheckParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
+    """Check every section of the params file and the list of enabled data sets."""
+    values = read_params(inputs["params"])
+    check_all(values, {name: load_stage(name).params for name in STAGE_NAMES if name != "check_params"})
+    enabled = read_enabled(inputs["enabled"])
+    check_named_datasets(values, enabled)
+    write_file(outputs["ok"], "params.yaml is valid\n")
+    return {"sections": len(STAGE_NAMES) - 1, "datasets": len(enabled["datasets"])}
+
+
+def read_enabled(path: Path) -> dict[str, list[str]]:
+    """data/catalog/enabled.yaml: {scans, images, datasets = scans + images}.
+
+    Raises:
+        ParamsError: when the lists do not agree.
+    """
+    enabled = yaml.safe_load(path.read_text())
+    for key in ("scans", "images", "datasets"):
+        if not isinstance(enabled.get(key), list):
+            raise ParamsError(f"{path}: {key} must be a list of data set names, got {enabled.get(key)!r}")
+    if sorted(enabled["scans"] + enabled["images"]) != sorted(enabled["datasets"]):
+        raise ParamsError(f"{path}: datasets must hold exactly the names under scans and images")
+    return dict(enabled)
+
+
+def check_named_datasets(values: dict[str, dict[str, object]], enabled: dict[str, list[str]]) -> None:
+    """Every data set that a section names must be enabled."""
+    for section, content in values.items():
+        names = content.get("datasets", []) if isinstance(content, dict) else []
+        for name in names if isinstance(names, list) else []:
+            if name not in enabled["datasets"]:
+                raise ParamsError(
+                    f"{section}.datasets: {name!r} is not enabled; enabled: {', '.join(enabled['datasets'])}"
+                )
+
+
+STAGE = Stage("check_params", CheckParams, inputs=("params", "enabled"), outputs=("ok",), run=run)
+
+if __name__ == "__main__":
+    main(STAGE)
