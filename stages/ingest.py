@@ -57,7 +57,7 @@ def run(params: IngestParams, inputs: Paths, outputs: Paths, runtime: Runtime) -
     )
     index = _index(source)
     out = outputs["scans"]
-    key = work_key(params, [inputs["raw"], inputs["card"]], run, write_group, *LOADERS.values())
+    key = work_key(params, [inputs["raw"], inputs["card"]])
     folder = runtime.work_dir(f"{out.parent.name}.{out.name}", key)
     for stale in set(folder.parent.iterdir()) - {folder}:  # made with other params, inputs or code
         shutil.rmtree(stale)

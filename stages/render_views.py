@@ -1,4 +1,4 @@
-"""Scans → views: cameras around each scan in several variants, lit, anti-aliased, with exact masks and labels."""
+"""Scans → views: cameras around each scan in several variants, lit, anti-aliased, with exact masks."""
 
 import math
 from dataclasses import dataclass
@@ -90,7 +90,7 @@ def run(params: RenderViewsParams, inputs: Paths, outputs: Paths, runtime: Runti
         shard_rows=per_scan * max(SHARD_IMAGES // per_scan, 1),
         work=partial(render_shard, store=inputs["scans"], names=names, ok=ok, params=params),
         runtime=runtime,
-        key=work_key(params, [inputs["scans"]], run, sample_bilinear, EmbreeRasterizer),
+        key=work_key(params, [inputs["scans"]]),
     )
 
 
