@@ -78,10 +78,13 @@ def stage_order(root: Path = ROOT) -> list[tuple[str, list[str]]]:
 
     with Repo(str(root)) as repo:
         graph = repo.index.graph
-        order = list(
-            nx.lexicographical_topological_sort(graph.reverse(copy=True), key=lambda s: s.addressing)
-        )
-        return [(stage.addressing, sorted(d.addressing for d in graph.successors(stage))) for stage in order]
+        order = nx.lexicographical_topological_sort(graph.reverse(copy=True), key=_address)
+        return [(_address(stage), sorted(map(_address, graph.successors(stage)))) for stage in order]
+
+
+def _address(stage: Any) -> str:
+    """The name in dvc.yaml, or the path of a .dvc file from the root: what `dvc repro` takes, from the root."""
+    return str(getattr(stage, "name", None) or stage.path_in_repo)
 
 
 def _dvc() -> list[str]:

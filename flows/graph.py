@@ -1,4 +1,4 @@
-"""dvc.yaml against the code: a stage's dependencies are its transitive imports, its params its own section."""
+"""dvc.yaml against the code: deps are a stage's transitive imports, params its own section."""
 
 import re
 from collections.abc import Iterator
