@@ -134,7 +134,7 @@ def _in_pose(params: BodyParams, pose: Float[Tensor, "f 21 3"]) -> BodyParams:
 
 
 def _set_leg(pose: Tensor, frame: int, hip: int, phase: float) -> None:
-    """Flexion of the hip is a negative turn about x (legs hang along −y, +z is ahead), of the knee a positive."""
+    """Hip flexion is a negative turn about x (legs hang along −y, +z is ahead), knee flexion a positive."""
     pose[frame, hip, 0] = -0.5 * math.sin(phase) - 0.05
     swinging = max(0.0, math.cos(phase))  # the leg travels forward while sin rises
     pose[frame, hip + LEFT_KNEE - LEFT_HIP, 0] = 0.12 + 0.75 * swinging

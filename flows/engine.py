@@ -83,7 +83,7 @@ def stage_order(root: Path = ROOT) -> list[tuple[str, list[str]]]:
 
 
 def _address(stage: Any) -> str:
-    """The name in dvc.yaml, or the path of a .dvc file from the root: what `dvc repro` takes, from the root."""
+    """The name in dvc.yaml, or the path of a .dvc file: what `dvc repro` takes in the root."""
     return str(getattr(stage, "name", None) or stage.path_in_repo)
 
 

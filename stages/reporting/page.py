@@ -22,7 +22,8 @@ TEMPLATE = """<!doctype html>
 {% if section.text %}<p>{{ section.text }}</p>{% endif %}
 {% if section.table %}<table><tr>{% for h in section.table[0] %}<th>{{ h }}</th>{% endfor %}</tr>
 {% for line in section.table[1:] %}<tr>{% for cell in line -%}
-<td{% if cell is number %} class="number"{% endif %}>{{ cell | figure }}</td>{% endfor %}</tr>{% endfor %}</table>{% endif %}
+<td{% if cell is number %} class="number"{% endif %}>{{ cell | figure }}</td>{% endfor %}</tr>
+{% endfor %}</table>{% endif %}
 {% if section.svg %}{{ section.svg | safe }}{% endif %}
 <div class="row">{% for caption, uri in section.images %}<figure><img src="{{ uri }}" alt="{{ caption }}">
 <figcaption>{{ caption }}</figcaption></figure>{% endfor %}</div>
