@@ -100,7 +100,12 @@ SCHEMAS: dict[str, Schema] = {
         Schema(
             "keypoints",
             1,
-            {"xyc": ArraySpec(("J", 3), "float32", notes={"units": "px, px, confidence 0-1"})},
+            {
+                "xyc": ArraySpec(("J", 3), "float32", notes={"units": "px, px, confidence 0-1"}),
+                "world": ArraySpec(
+                    ("J", 3), "float32", notes={"units": "m, camera axes, between the hips; 0 where unknown"}
+                ),
+            },
         ),
         Schema(
             "bodies",
