@@ -1,0 +1,86 @@
+"""What every rasteriser takes and gives."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dinar_models.cameras import Camera
+
+Backend = Literal["auto", "embree", "pytorch3d"]
+
+
+@dataclass
+class Fragments:
+    """The surface seen at each pixel's centre.
+
+    Attributes:
+        face_id: index of the nearest face, −1 on the background.
+        barycentric: perspective-correct weights of the face's corners, 0 on the background.
+        depth: z in the camera's frame, m; 0 on the background.
+    """
+
+    face_id: Int[Tensor, "b h w"]
+    barycentric: Float[Tensor, "b h w 3"]
+    depth: Float[Tensor, "b h w"]
+
+    @property
+    def covered(self) -> Tensor:
+        """(b, h, w) bool: a face is seen."""
+        return self.face_id >= 0
+
+
+class Rasterizer(Protocol):
+    """Finds the nearest face at each pixel; both sides of a face are seen; no gradient passes through."""
+
+    def rasterize(
+        self,
+        vertices: Float[Tensor, "..."],
+        faces: Int[Tensor, "f 3"],
+        camera: Camera,
+        size: int | None = None,
+    ) -> Fragments:
+        """See the meshes.
+
+        Args:
+            vertices: (V, 3) or (1, V, 3), one mesh for all cameras, or (B, V, 3), one for each; m, world.
+            faces: vertex indices.
+            camera: B cameras.
+            size: pixels per side of the raster, the view staying the same; the camera's own by default.
+        """
+        ...
+
+
+def make_rasterizer(backend: Backend = "auto", device: torch.device | str = "cpu") -> Rasterizer:
+    """`auto` is Embree on the CPU and PyTorch3D on a GPU."""
+    if backend == "auto":
+        backend = "pytorch3d" if torch.device(device).type == "cuda" else "embree"
+    if backend == "embree":
+        from dinar_models.rasterize.embree import EmbreeRasterizer
+
+        return EmbreeRasterizer()
+    if backend == "pytorch3d":
+        from dinar_models.rasterize.pytorch3d import PyTorch3DRasterizer
+
+        return PyTorch3DRasterizer(device)
+    raise ValueError(f"rasterizer {backend!r}: auto, embree or pytorch3d is expected")
+
+
+def uv_raster(fragments: Fragments, corner_uv: Float[Tensor, "f 3 2"]) -> Float[Tensor, "b h w 2"]:
+    """Texture coordinates of every pixel in [0, 1], −1 on the background."""
+    uv = fragments.barycentric.new_full((*fragments.face_id.shape, 2), -1.0)
+    covered = fragments.covered
+    corners = corner_uv.to(uv)[fragments.face_id[covered]]
+    uv[covered] = torch.einsum("pk,pkc->pc", fragments.barycentric[covered], corners).clamp(0, 1)
+    return uv
+
+
+def meshes_of(vertices: Float[Tensor, "..."], cameras: int) -> Float[Tensor, "m v 3"]:
+    """The distinct meshes as (M, V, 3): one for all cameras, or one for each."""
+    meshes = vertices.detach()
+    meshes = meshes[None] if meshes.ndim == 2 else meshes
+    if meshes.ndim != 3 or meshes.shape[-1] != 3 or len(meshes) not in (1, cameras):
+        raise ValueError(f"vertices {tuple(vertices.shape)}: (V, 3), (1, V, 3) or ({cameras}, V, 3) expected")
+    return meshes
