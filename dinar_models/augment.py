@@ -10,10 +10,10 @@ from torchvision.io import decode_jpeg, encode_jpeg
 
 from dinar_models.parser import mirror_parts
 
-MAX_SCALE_UP, MAX_SCALE_DOWN = 1.4, 0.45
+MAX_SCALE_UP, MAX_SCALE_DOWN = 1.4, 0.55
 MAX_ROTATION = math.radians(15)
 WHITE_SHARE = 0.15
-DISTRACTOR_SHARE = 0.3
+CLOTH_SHARE = 0.2
 
 
 def augment_batch(
@@ -67,17 +67,14 @@ def move_people(
 
 
 def make_backgrounds(people: Float[Tensor, "b 3 s s"], *, generator: Generator) -> Float[Tensor, "b 3 s s"]:
-    """Noise of random coarseness, gradients, rectangles, enlarged pieces of other people; some are white."""
+    """Noise of random coarseness, gradients, rectangles, enlarged clothes of other people; some are white."""
     batch, _, size, _ = people.shape
     image = _noise(batch, size, generator) * _uniform((batch, 3, 1, 1), 0.1, 1, generator)
     image = image + _uniform((batch, 3, 1, 1), 0, 0.8, generator) + _gradient(batch, size, generator)
     image = _paste_rectangles(image, generator)
-    other = people.roll(1, dims=0)
-    zoomed = F.interpolate(other, scale_factor=3.0, mode="bilinear")
-    corner = int(torch.randint(0, 2 * size, (1,), generator=generator))
-    texture = zoomed[:, :, corner : corner + size, size : 2 * size].flip(-2)
-    distractor = _uniform((batch, 1, 1, 1), 0, 1, generator) < DISTRACTOR_SHARE
-    image = torch.where(distractor & (texture.sum(dim=1, keepdim=True) > 0), texture, image)
+    cloth = _enlarged_cloth(people.roll(1, dims=0), generator)
+    lined = _uniform((batch, 1, 1, 1), 0, 1, generator) < CLOTH_SHARE
+    image = torch.where(lined, 0.7 * cloth + 0.3 * image, image)
     white = _uniform((batch, 1, 1, 1), 0, 1, generator) < WHITE_SHARE
     return torch.where(white, torch.ones_like(image), image.clamp(0, 1))
 
@@ -118,6 +115,15 @@ def _noise(batch: int, size: int, generator: Generator) -> Tensor:
         weight = _uniform((batch, 1, 1, 1), 0, 1, generator) ** 3
         total = total + weight * F.interpolate(values, (size, size), mode="bilinear")
     return total
+
+
+def _enlarged_cloth(people: Tensor, generator: Generator) -> Tensor:
+    """A small piece of each person's middle over the whole image: colours of clothes without their shape."""
+    size = people.shape[-1]
+    piece = max(size // 12, 2)
+    top = int(torch.randint(size // 3, 2 * size // 3, (1,), generator=generator))
+    left = (size - piece) // 2
+    return F.interpolate(people[:, :, top : top + piece, left : left + piece], (size, size), mode="bilinear")
 
 
 def _gradient(batch: int, size: int, generator: Generator) -> Tensor:

@@ -57,7 +57,7 @@ class RenderViewsParams(StageParams):
     zoom_jitter: float = Field(
         0.08, ge=0, lt=0.5, description="largest relative reduction of the focal length"
     )
-    colour_gain: float = Field(0.25, ge=0, lt=1, description="largest relative change of each colour channel")
+    colour_gain: float = Field(0.15, ge=0, lt=1, description="largest relative change of each colour channel")
     colour_offset: float = Field(0.04, ge=0, le=0.5, description="largest shift of each channel, of 0 to 1")
     shading: float = Field(0.35, ge=0, le=1, description="0: texture as it is; 1: black where no light falls")
 
@@ -133,8 +133,8 @@ def render_scan(scan: Scan, subject: str, name: str, params: RenderViewsParams) 
     camera = _join(cameras)
     step = max(MAX_SAMPLES // (params.image_size * params.supersample) ** 2, 1)
     rgb, mask, parts = [], [], []
-    for first in range(0, len(camera.K), step):
-        chosen = torch.arange(first, min(first + step, len(camera.K)))
+    for first in range(0, len(camera), step):
+        chosen = torch.arange(first, min(first + step, len(camera)))
         colours = [variants[i // params.views] for i in chosen.tolist()]
         images = surface.render(camera.select(chosen), colours, params)
         for target, image in zip((rgb, mask, parts), images, strict=True):
@@ -180,7 +180,7 @@ def scan_cameras(vertices: Tensor, variant: Variant, params: RenderViewsParams) 
     pitch = torch.full_like(yaw, variant.pitch)
     distance = torch.full_like(yaw, params.distance * variant.distance)
     camera = orbit_camera(yaw, pitch, distance, focal=1.0, target=target, size=params.image_size)
-    rays = camera.transform(vertices.expand(params.views, -1, -1))
+    rays = camera.transform(vertices[None])
     extent = (rays[..., :2].abs() / rays[..., 2:]).max()
     focal = variant.zoom * params.image_size / (2 * params.margin * float(extent))
     return orbit_camera(yaw, pitch, distance, focal=focal, target=target, size=params.image_size)
@@ -212,7 +212,7 @@ class Surface:
     ) -> "Surface":
         uv = torch.from_numpy(scan.corner_uv)
         shade = vertex_light(vertices, faces, light)[faces]
-        depth = float(camera.transform(vertices[None].expand(len(camera.K), -1, -1))[..., 2].mean())
+        depth = float(camera.transform(vertices[None])[..., 2].mean())
         samples_per_metre = float(camera.K[0, 0, 0]) * params.supersample / depth
         textures = []
         for image in scan.textures:
@@ -244,7 +244,7 @@ class Surface:
         image = covered // side**2
         gain = torch.tensor([v.gain for v in variants], dtype=torch.float32)[image]
         offset = torch.tensor([v.offset for v in variants], dtype=torch.float32)[image]
-        pixels = SamplePixels.of(covered, (len(camera.K), side, side), params.supersample)
+        pixels = SamplePixels.of(covered, (len(camera), side, side), params.supersample)
         rgb, coverage = pixels.blend((colour * gain + offset).clamp(0, 1), background=1.0)
         if self.parts is None:
             parts = torch.where(coverage > 0, PARTS_UNKNOWN, 0).to(torch.uint8)
