@@ -45,7 +45,8 @@ class Rasterizer(Protocol):
         """See the meshes.
 
         Args:
-            vertices: (V, 3) or (1, V, 3), one mesh for all cameras, or (B, V, 3), one for each; m, world.
+            vertices: (V, 3) or (M, V, 3), m, world. M divides the number of cameras: B / M consecutive
+                cameras see each mesh.
             faces: vertex indices.
             camera: B cameras.
             size: pixels per side of the raster, the view staying the same; the camera's own by default.
@@ -78,9 +79,12 @@ def uv_raster(fragments: Fragments, corner_uv: Float[Tensor, "f 3 2"]) -> Float[
 
 
 def meshes_of(vertices: Float[Tensor, "..."], cameras: int) -> Float[Tensor, "m v 3"]:
-    """The distinct meshes as (M, V, 3): one for all cameras, or one for each."""
+    """The distinct meshes; cameras / M consecutive cameras see each."""
     meshes = vertices.detach()
     meshes = meshes[None] if meshes.ndim == 2 else meshes
-    if meshes.ndim != 3 or meshes.shape[-1] != 3 or len(meshes) not in (1, cameras):
-        raise ValueError(f"vertices {tuple(vertices.shape)}: (V, 3), (1, V, 3) or ({cameras}, V, 3) expected")
+    if meshes.ndim != 3 or meshes.shape[-1] != 3 or cameras % len(meshes):
+        raise ValueError(
+            f"vertices {tuple(vertices.shape)} with {cameras} cameras: (V, 3) or (M, V, 3) is expected, "
+            "M dividing the number of cameras"
+        )
     return meshes

@@ -33,29 +33,50 @@ class EmbreeRasterizer:
         meshes = meshes_of(vertices, len(camera)).cpu().double().numpy()
         triangles = np.ascontiguousarray(faces.cpu().numpy(), dtype=np.int32)
         K, R, T = (t.detach().cpu().double().numpy() for t in (camera.K, camera.R, camera.T))
-        shape = (len(camera), camera.size, camera.size)
-        face_id = np.full(shape, -1, np.int64)
-        barycentric, depth = np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32)
+        result = _Buffers(len(camera), camera.size)
+        views = len(camera) // len(meshes)
         for row in range(len(camera)):
-            if row < len(meshes):
-                scene = _build(meshes[row], triangles)
-            in_camera = meshes[min(row, len(meshes) - 1)] @ R[row].T + T[row]
-            window = _window(in_camera, K[row], camera.size)
-            if window is None:
-                continue
-            rays = _rays(K[row], window)
-            hit = scene.run(_origins(R[row], T[row], len(rays)), (rays @ R[row]).astype(np.float32))
-            seen = np.flatnonzero(hit >= 0)
-            weights, distance = _solve(in_camera, triangles[hit[seen]], rays[seen])
-            rows, columns = np.unravel_index(seen, (window[3] - window[1], window[2] - window[0]))
-            place = (row, rows + window[1], columns + window[0])
-            face_id[place], barycentric[place], depth[place] = hit[seen], weights, distance
-        device = vertices.device
-        return Fragments(
-            torch.from_numpy(face_id).to(device),
-            torch.from_numpy(barycentric).to(device),
-            torch.from_numpy(depth).to(device),
-        )
+            if row % views == 0:
+                scene = _build(meshes[row // views], triangles)
+            in_camera = meshes[row // views] @ R[row].T + T[row]
+            _see(scene, in_camera, triangles, (K[row], R[row], T[row]), result, row)
+        return result.fragments(vertices.device)
+
+
+class _Buffers:
+    """The images being filled, all background at first."""
+
+    def __init__(self, count: int, size: int) -> None:
+        self.face_id = np.full((count, size, size), -1, np.int64)
+        self.barycentric = np.zeros((count, size, size, 3), np.float32)
+        self.depth = np.zeros((count, size, size), np.float32)
+
+    def fragments(self, device: torch.device) -> Fragments:
+        images = (self.face_id, self.barycentric, self.depth)
+        return Fragments(*(torch.from_numpy(image).to(device) for image in images))
+
+
+def _see(
+    scene: EmbreeScene,
+    in_camera: np.ndarray,
+    triangles: np.ndarray,
+    camera: tuple[np.ndarray, np.ndarray, np.ndarray],
+    result: _Buffers,
+    row: int,
+) -> None:
+    """Cast the rays of one camera (K, R, T) and enter what they hit into image `row`."""
+    K, R, T = camera
+    window = _window(in_camera, K, result.face_id.shape[1])
+    if window is None:
+        return
+    rays = _rays(K, window)
+    hit = scene.run(_origins(R, T, len(rays)), (rays @ R).astype(np.float32))
+    seen = np.flatnonzero(hit >= 0)
+    faces = hit[seen]
+    rows, columns = np.divmod(seen, window[2] - window[0])
+    place = (row, rows + window[1], columns + window[0])
+    result.face_id[place] = faces
+    result.barycentric[place], result.depth[place] = _solve(in_camera, triangles[faces], rays[seen])
 
 
 def _build(vertices: np.ndarray, triangles: np.ndarray) -> EmbreeScene:
