@@ -73,19 +73,12 @@ def from_amass(params: BodyParams, poses: np.ndarray) -> BodyParams:
 
 
 def framing_camera(vertices: Float[Tensor, "f v 3"], size: int, yaw: float = 0.0) -> Camera:
-    """A camera at `yaw` degrees that holds every frame of a motion with a small margin."""
+    """A camera at `yaw` radians that holds every frame of a motion with a small margin."""
     low, high = vertices.amin((0, 1)), vertices.amax((0, 1))
     radius = float((high - low)[[0, 2]].norm()) / 2
     half = max(float(high[1] - low[1]) / 2, radius) * 1.08
     distance = half / math.tan(FIELD_OF_VIEW / 2) + radius
-    return orbit_camera(
-        yaw=yaw,
-        pitch=0.0,
-        distance=distance,
-        fov=math.degrees(FIELD_OF_VIEW),
-        target=(low + high) / 2,
-        size=size,
-    )
+    return orbit_camera(yaw, 0.0, distance, target=(low + high) / 2, size=size, fov=FIELD_OF_VIEW)
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """One self-contained page: the graph with times, samples of every store, test people, animations, metrics."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -206,7 +207,7 @@ def _fit_overlay(rgb: np.ndarray, row: int, views: Store, bodies: Store, body: B
 def _side_camera(motion: BodyParams, scene: dict[str, Any]) -> Camera:
     with torch.no_grad():
         vertices = torch.cat([scene["body"](motion.select([i])).vertices for i in range(len(motion))])
-    return framing_camera(vertices, scene["size"], yaw=35.0)
+    return framing_camera(vertices, scene["size"], yaw=math.radians(35))
 
 
 def _spread(rows: np.ndarray, count: int) -> np.ndarray:
