@@ -34,9 +34,8 @@ def repository(tmp_path):
     (tmp_path / "dvc.yaml").write_text(DVC_YAML)
     (tmp_path / "in.txt").write_text("1")
     (tmp_path / "fail.txt").write_text("0")
-    subprocess.run(
-        [sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=tmp_path, env=engine.environment(), check=True
-    )
+    init = [sys.executable, "-m", "dvc", "init", "--no-scm", "-q"]
+    subprocess.run(init, cwd=tmp_path, env=engine.environment(), check=True)
     return tmp_path
 
 
