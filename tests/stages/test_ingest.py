@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages import ingest
+from stages._core.runtime import Runtime
+from stages._core.scan_store import SCANS_PER_GROUP, Scan, open_scans
+from stages._core.stage import Paths
+from stages.ingest import IngestParams
+from stages.sources.scans import LOADERS, load_obj_folder
+from tests.stages.raw_scans import write_box_scan, write_card
+from tests.stages.sources.test_scans import emptied, nan_vertex, no_texture, truncated_texture
+
+PARAMS = IngestParams(max_reject_ratio=0.9)
+
+
+def run(tmp_path: Path, raw: Path, name: str, params: IngestParams = PARAMS) -> Path:
+    runtime = Runtime(work_root=tmp_path / "work", runs_root=tmp_path / "runs")
+    out = tmp_path / name / "scans"
+    ingest.run(params, Paths({"raw": raw, "card": write_card(tmp_path)}), Paths({"scans": out}), runtime)
+    return out
+
+
+def test_bad_scans_are_rejected_with_the_reason_and_the_others_go_through(tmp_path: Path) -> None:
+    for name in ("a_1", "a_2", "b_1"):
+        write_box_scan(tmp_path / "clean", name)
+    clean = open_scans(run(tmp_path, tmp_path / "clean", "clean_store"))
+    damages = {"a_15": truncated_texture, "a_3": no_texture, "b_2": emptied, "c_1": nan_vertex}
+    for name in ("a_1", "a_2", "b_1", *damages):
+        folder = write_box_scan(tmp_path / "dirty", name)
+        damages.get(name, lambda _: None)(folder)
+    store = open_scans(run(tmp_path, tmp_path / "dirty", "dirty_store"))
+    assert store.index["scan"].tolist() == ["a_1", "a_15", "a_2", "a_3", "b_1", "b_2", "c_1"]
+    rejected = store.index[~store.index["ok"]].set_index("scan")["reason"].to_dict()
+    assert set(rejected) == set(damages)
+    for name, words in {"a_15": "damaged", "a_3": "texture", "b_2": ".obj", "c_1": "not finite"}.items():
+        assert words in rejected[name]
+    for row, name in enumerate(store.index["scan"]):
+        if name in damages:
+            continue
+        expected = clean.read(clean.index["scan"].tolist().index(name))
+        np.testing.assert_array_equal(store.read(row).vertices, expected.vertices)
+        np.testing.assert_array_equal(store.read(row).textures[0], expected.textures[0])
+
+
+def test_too_many_rejects_stop_the_stage_and_leave_no_output(tmp_path: Path) -> None:
+    for name in ("a_1", "a_2"):
+        no_texture(write_box_scan(tmp_path / "raw", name))
+    write_box_scan(tmp_path / "raw", "a_3")
+    with pytest.raises(RuntimeError, match="2 of 3 scans rejected"):
+        run(tmp_path, tmp_path / "raw", "store", IngestParams(max_reject_ratio=0.5))
+    assert not (tmp_path / "store" / "scans").exists()
+
+
+def test_a_killed_run_goes_on_at_the_first_missing_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(SCANS_PER_GROUP + 1):
+        write_box_scan(tmp_path / "raw", f"s_{number:02d}")
+    read: list[str] = []
+
+    def dies_at_the_last(folder: Path, *args: object) -> Scan:
+        read.append(folder.name)
+        if folder.name == f"s_{SCANS_PER_GROUP:02d}" and len(read) == SCANS_PER_GROUP + 1:
+            raise KeyboardInterrupt
+        return load_obj_folder(folder, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setitem(LOADERS, "scans", dies_at_the_last)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, tmp_path / "raw", "store")
+    broken = open_scans(run(tmp_path, tmp_path / "raw", "store"))
+    assert len(read) == SCANS_PER_GROUP + 2
+    whole = open_scans(run(tmp_path, tmp_path / "raw", "other"))
+    assert broken.digest == whole.digest
