@@ -78,6 +78,7 @@ class HolisticDetector:
                 refine_face_landmarks=False,
                 min_detection_confidence=self.min_confidence,
             )
+            self._graph.process(np.zeros((256, 256, 3), np.uint8))  # models load, and chatter, here
         return self
 
     def __exit__(
