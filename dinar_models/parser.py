@@ -109,7 +109,7 @@ def load_encoder(parser: Parser, imagenet: dict[str, Tensor]) -> None:
     encoder.load_state_dict({name: imagenet[name] for name in encoder.state_dict()}, strict=True)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def parse_images(
     parser: Parser, rgb: UInt8[Tensor, "n h w 3"], batch: int = 8, device: str = "cpu"
 ) -> tuple[UInt8[Tensor, "n h w"], Float[Tensor, "n h w"]]:

@@ -48,9 +48,9 @@ def load_photo(path: Path, size: int = 512) -> Photo:
     focal = focal_length(image.getexif(), image.size)
     image = ImageOps.exif_transpose(image)
     rgb, alpha = split_alpha(image)
-    mask = None if alpha is None else np.asarray(square_image(alpha, size, 0))
+    mask = None if alpha is None else np.array(square_image(alpha, size, 0))
     return Photo(
-        np.asarray(square_image(rgb, size, 255)), mask, intrinsics(focal * size / max(rgb.size), size)
+        np.array(square_image(rgb, size, 255)), mask, intrinsics(focal * size / max(rgb.size), size)
     )
 
 

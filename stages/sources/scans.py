@@ -122,7 +122,7 @@ def _texture_paths(folder: Path, mesh: ObjMesh) -> list[Path]:
 def _load_rgba(path: Path, limits: Limits) -> np.ndarray:
     image = _open_image(path, limits).convert("RGBA")
     factor = -(-max(image.size) // limits.texture_side)
-    return np.asarray(image.reduce(factor) if factor > 1 else image)
+    return np.array(image.reduce(factor) if factor > 1 else image)
 
 
 def _load_parts(texture: Path, limits: Limits) -> np.ndarray | None:
@@ -133,7 +133,7 @@ def _load_parts(texture: Path, limits: Limits) -> np.ndarray | None:
     image = _open_image(path, limits)
     if image.mode not in ("L", "P"):
         raise ScanError(f"{path.name} holds {image.mode} pixels, 8-bit labels (grey or palette) are expected")
-    labels = np.asarray(image)
+    labels = np.array(image)
     factor = -(-max(labels.shape) // limits.texture_side)
     return labels[factor // 2 :: factor, factor // 2 :: factor] if factor > 1 else labels
 

@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stages import ingest_images
+from stages._core.runtime import Runtime
+from stages._core.stage import Paths
+from stages._core.store import Store, open_store
+from stages.ingest_images import IngestImagesParams
+from tests.stages.raw_scans import write_card
+from tests.stages.sources.test_photos import two_halves, write_video
+
+
+def run(tmp_path: Path, adapter: str) -> Store:
+    params = IngestImagesParams(image_size=64, frame_stride=2, max_frames=3)
+    paths = Paths({"raw": tmp_path / "raw", "card": write_card(tmp_path, adapter)})
+    runtime = Runtime(work_root=tmp_path / "work", runs_root=tmp_path / "runs")
+    ingest_images.run(params, paths, Paths({"views": tmp_path / "views"}), runtime)
+    return open_store(tmp_path / "views", "views")
+
+
+def test_photos_become_rows_and_a_damaged_one_keeps_its_row_and_reason(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    Image.fromarray(two_halves()).save(raw / "anna.png")
+    Image.fromarray(two_halves()).save(raw / "anna.tif")
+    (raw / "bert.jpg").write_text("no image")
+    (raw / "notes.txt").touch()
+    store = run(tmp_path, "photos")
+    assert store.index["subject"].tolist() == ["anna.png", "anna.tif", "bert"]
+    assert store.index["ok"].tolist() == [True, True, False]
+    assert "no image" in store.index["reason"][2]
+    np.testing.assert_array_equal(store["rgb"][0], store["rgb"][1])
+    assert (store["parts"][0] == 255).all()
+    np.testing.assert_array_equal(store["R"][0], np.eye(3))
+
+
+def test_a_video_is_one_subject_with_its_frames_as_views(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    write_video(raw / "clip.avi", 9)
+    (raw / "other.mp4").write_text("no video")
+    store = run(tmp_path, "video")
+    assert store.index["subject"].tolist() == ["clip"] * 3 + ["other"]
+    assert store.index["view"].tolist() == [0, 1, 2, 0]
+    np.testing.assert_allclose(store["rgb"][:3, 32, 32, 0], [0, 20, 40], atol=2)
+    assert "no video" in store.index["reason"][3]
