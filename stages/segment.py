@@ -3,10 +3,10 @@
 Where the mask comes from, in this order:
 
 1. the source's own (coverage of a render, alpha of a cut-out photo), if `trust_source_mask` and it has one;
-2. otherwise the mean of two person probabilities: the parser's, and MediaPipe's selfie segmentation if
-   `person_prior`. The parser knows clothes and limbs but has only seen made-up backgrounds; MediaPipe knows
-   real backgrounds but loses far hands and feet. Of the mean, the largest connected person is kept, with
-   soft edges.
+2. otherwise the mean of two person probabilities: the parser's, and the one of MediaPipe's pose model if
+   `person_prior`. The parser is sharp but has only seen made-up backgrounds; MediaPipe knows real backgrounds
+   but blurs hands and feet, and where it finds nobody there is no usable person. Of the mean, the largest
+   connected person is kept, with soft edges.
 
 A person who fills little of the image is parsed a second time in a crop, at the scale that the parser knows.
 """
@@ -15,6 +15,7 @@ import functools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -95,7 +96,7 @@ def segment_shard(
     store = open_store(views, "views")
     rgb = store["rgb"][rows.start : rows.stop]
     known = store["mask"][rows.start : rows.stop] if params.trust_source_mask else None
-    prior = selfie_prior if params.person_prior else None
+    prior = pose_prior if params.person_prior else None
     net = load_parser(parser, device)
     parts, mask = segment_images(net, rgb, known, prior, batch=params.batch, dtype=dtype, device=device)
     share = (mask >= 128).mean(axis=(1, 2))
@@ -151,9 +152,13 @@ def load_parser(folder: Path, device: str) -> Parser:
     return load_weights(folder, "parser", build_parser).to(device, memory_format=torch.channels_last)
 
 
-def selfie_prior(rgb: np.ndarray) -> np.ndarray:
-    """MediaPipe's selfie segmentation of one image."""
-    return np.asarray(_selfie().process(rgb).segmentation_mask, np.float32)
+def pose_prior(rgb: np.ndarray) -> np.ndarray:
+    """MediaPipe's mask of the one person whose pose it finds; zero where it finds nobody.
+
+    Its selfie model was tried too: on full bodies before busy backgrounds it takes much else for the person.
+    """
+    mask = _pose().process(rgb).segmentation_mask
+    return np.zeros(rgb.shape[:2], np.float32) if mask is None else np.asarray(mask, np.float32)
 
 
 def largest_person(probability: np.ndarray) -> np.ndarray:
@@ -174,10 +179,11 @@ def largest_person(probability: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=1)
-def _selfie() -> "object":
-    from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
+def _pose() -> Any:
+    from mediapipe.python.solutions.pose import Pose
 
-    return SelfieSegmentation(model_selection=0)
+    # Static: every image on its own, or the result would depend on the order of the images.
+    return Pose(static_image_mode=True, model_complexity=1, enable_segmentation=True)
 
 
 def _person(foreground: Tensor, rgb: np.ndarray, prior: PersonPrior | None) -> Tensor:
