@@ -320,6 +320,7 @@ class BodyFitter:
                 self.surface_edges,
             )
             loss = tversky(coverage, masks, schedule.outside, schedule.uncovered)
+            loss = loss * (masks.amax(dim=(1, 2)) > 0)  # a view whose mask is not known says nothing
             terms["silhouette"] = weights.silhouette * loss.view(len(joints), -1).sum(dim=1)
         return terms
 
@@ -345,7 +346,7 @@ class BodyFitter:
         weights: Weights,
         doubted: Int[Tensor, " d"],
     ) -> Int[Tensor, " b"]:
-        """The row of each body's better candidate; second candidates, of the doubted, follow all first ones."""
+        """The row of each body's better candidate; the second ones, of the doubted, follow all first ones."""
         with torch.no_grad():
             terms = self.terms(variables, candidates, None, schedule, weights)
         energy = torch.stack(list(terms.values())).sum(dim=0)

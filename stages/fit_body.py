@@ -1,0 +1,350 @@
+"""Views, masks and keypoints → bodies: one fit per scan over all its views, and fits to single images.
+
+Views of a scan show one still person, so they share a body; its other variants (same person, other cameras)
+share it too, because bodies live in the world. Photos and frames of videos are fitted each alone. For
+held-out people some images are fitted alone as well (`bodies_single`): what a one-shot avatar starts from.
+"""
+
+import functools
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+
+from dinar_models.body import BodyModel, BodyParams
+from dinar_models.cameras import Camera, mask_box, points_box, square_crop
+from dinar_models.fitting import BodyFitter, Fit, Observations
+from dinar_models.fitting_schedule import multi_view_schedule, single_view_schedule
+from dinar_models.keypoints import LAYOUTS
+from dinar_models.rasterize.base import make_rasterizer
+from stages._core.cli import main
+from stages._core.digests import work_key
+from stages._core.params import StageParams
+from stages._core.runtime import Runtime
+from stages._core.shards import ShardResult, build_store
+from stages._core.stage import Paths, Stage, Summary
+from stages._core.store import Store, open_store
+
+SCANS_PER_SHARD = 16
+IMAGES_PER_SHARD = 32
+
+IMAGE_SOURCES = ("photos", "video")
+"""Values of the index column `source` whose rows are fitted each alone."""
+
+NOT_SELECTED = "not selected: single-view fits are made of the first scans of held-out people"
+
+
+class FitBodyParams(StageParams):
+    """Effort of the fits, what is fitted alone, and what counts as implausible."""
+
+    multi_view_effort: float = Field(1.0, gt=0, le=10, description="factor on the steps of joint fits")
+    single_view_effort: float = Field(1.0, gt=0, le=10, description="factor on the steps of single-view fits")
+    single_splits: tuple[Literal["train", "val", "gate", "test"], ...] = Field(
+        ("gate", "test"), description="splits whose images are fitted alone too"
+    )
+    single_scans: int = Field(1, ge=1, description="scans of each such subject that are fitted alone")
+    min_iou: float = Field(0.6, ge=0, le=1, description="least overlap of the body's and the person's mask")
+    max_reprojection: float = Field(
+        0.05, gt=0, description="largest mean distance of body keypoints, of the person's length"
+    )
+    max_excess: float = Field(0.6, gt=0, description="farthest beyond a joint's limits, rad")
+    max_reject_ratio: float = Field(0.2, ge=0, le=1, description="share of images that may be rejected")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Paths of the inputs; small, so that it travels to workers."""
+
+    views: Path
+    parsing: Path
+    keypoints: Path
+    body: Path
+
+
+def run(params: FitBodyParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
+    """Fit everything, then what is fitted alone."""
+    sources = Sources(*(inputs[name] for name in ("views", "parsing", "keypoints", "body")))
+    views = open_store(sources.views, "views")
+    build = partial(
+        build_store,
+        schema="bodies",
+        sizes={},
+        attrs={**params.model_dump(mode="json"), "body_digest": load_body(sources.body).digest},
+        runtime=runtime,
+        key=work_key(params, inputs.values()),
+        max_reject_ratio=params.max_reject_ratio,
+    )
+    alone = fitted_alone(views.index)
+    work = partial(fit_images, sources=sources, params=params) if alone else scan_work(views, sources, params)
+    rows_per_scan = 1 if alone else scan_length(views.index)
+    index = _with_columns(views.index)
+    joint = build(
+        out=outputs["bodies"],
+        index=_without_keypoints(index, sources.keypoints) if alone else index,
+        shard_rows=IMAGES_PER_SHARD if alone else rows_per_scan * SCANS_PER_SHARD,
+        work=work,
+    )
+    index = single_index(index, sources.keypoints, params)
+    view_rows = index["view_row"].to_numpy()
+    single = build(
+        out=outputs["bodies_single"],
+        index=index,
+        shard_rows=IMAGES_PER_SHARD,
+        work=partial(copy_rows, bodies=outputs["bodies"], view_rows=view_rows)
+        if alone
+        else partial(fit_images, sources=sources, params=params, view_rows=view_rows),
+    )
+    return {"bodies": joint, "bodies_single": single}
+
+
+def fitted_alone(index: pd.DataFrame) -> bool:
+    """Whether the rows are photos or frames rather than renders of scans with known cameras."""
+    return bool(index["source"].isin(IMAGE_SOURCES).any())
+
+
+def scan_length(index: pd.DataFrame) -> int:
+    """Rows of each scan: views × variants, the same for all, one scan after the other."""
+    lengths = index.groupby((index["scan"] != index["scan"].shift()).cumsum()).size().unique()
+    if len(lengths) != 1:
+        raise ValueError(f"scans of the views store have {sorted(lengths)} rows each; one length is expected")
+    return int(lengths[0])
+
+
+def single_index(index: pd.DataFrame, keypoints: Path, params: FitBodyParams) -> pd.DataFrame:
+    """Held-out images without jitter; those of the first scans of each subject are to be fitted."""
+    index = _without_keypoints(index, keypoints)
+    index["view_row"] = np.arange(len(index))
+    held_out = index["split"].isin(params.single_splits) & (index["variant"] == 0)
+    index = index[held_out].reset_index(drop=True)
+    number = index.groupby("subject")["scan"].transform(lambda scan: pd.factorize(scan)[0])
+    skipped = (number >= params.single_scans) & index["ok"]
+    index.loc[skipped, "reason"] = NOT_SELECTED
+    index["ok"] &= ~skipped
+    return index
+
+
+def _with_columns(index: pd.DataFrame) -> pd.DataFrame:
+    """The index with the columns that the fits fill in."""
+    return index.assign(crop_x=0.0, crop_y=0.0, crop_side=0.0, verdict="")
+
+
+def _without_keypoints(index: pd.DataFrame, keypoints: Path) -> pd.DataFrame:
+    """Rows without keypoints are not ok, for the reason that the detector gave."""
+    found = open_store(keypoints, "keypoints").index
+    index = index.copy()
+    lost = index["ok"].to_numpy(bool) & ~found["ok"].to_numpy(bool)
+    index.loc[lost, "reason"] = "keypoints: " + found.loc[lost, "reason"]
+    index["ok"] &= ~lost
+    return index
+
+
+def scan_work(views: Store, sources: Sources, params: FitBodyParams) -> partial[ShardResult]:
+    """The work on shards of whole scans."""
+    return partial(fit_scans, sources=sources, params=params, length=scan_length(views.index))
+
+
+def fit_scans(rows: range, *, sources: Sources, params: FitBodyParams, length: int) -> ShardResult:
+    """Joint fits of consecutive whole scans; every row of a scan gets the scan's body."""
+    index = open_store(sources.views, "views").index.iloc[rows.start : rows.stop]
+    grid = np.arange(rows.start, rows.stop).reshape(-1, length)
+    unjittered = (index["variant"] == 0).to_numpy().reshape(-1, length)
+    view_rows = grid[unjittered].reshape(len(grid), -1)
+    found = open_store(sources.keypoints, "keypoints").index["ok"].to_numpy(bool)[view_rows]
+    ok = index["ok"].to_numpy(bool).reshape(-1, length).any(axis=1)
+    usable = ok & (found.sum(axis=1) >= 2)
+    result = _empty_result(len(rows), _image_side(sources))
+    for scan in np.flatnonzero(ok & ~usable):
+        result.rejects.update(dict.fromkeys(grid[scan].tolist(), "keypoints in fewer than two views"))
+    if usable.any():
+        fit = fitter(sources).fit_multi_view(
+            observe(sources, view_rows[usable], found[usable]), multi_view_schedule(params.multi_view_effort)
+        )
+        for body, scan in enumerate(np.flatnonzero(usable)):
+            _enter_scan(result, fit, body, grid[scan] - rows.start, unjittered[scan], params, rows.start)
+    return result
+
+
+def _enter_scan(
+    result: ShardResult,
+    fit: Fit,
+    body: int,
+    places: np.ndarray,
+    unjittered: np.ndarray,
+    params: FitBodyParams,
+    first_row: int,
+) -> None:
+    """Copy one scan's body to its rows; residuals of jittered views are the mean over the others."""
+    for name, values in fit.params.as_dict().items():
+        result.arrays[name][places] = values[body].numpy()
+    per_view = torch.stack([fit.reprojection[body], fit.iou[body]], dim=1).numpy()
+    residuals = result.arrays["residuals"]
+    residuals[places, :2] = per_view.mean(axis=0)
+    residuals[places[unjittered], :2] = per_view
+    residuals[places, 2] = float(fit.stance[body])
+    verdict = judge(fit, params)[body]
+    for place in places:
+        result.columns["verdict"][place] = verdict or "plausible"
+        if verdict:
+            result.rejects[first_row + int(place)] = verdict
+
+
+def fit_images(
+    rows: range, *, sources: Sources, params: FitBodyParams, view_rows: np.ndarray | None = None
+) -> ShardResult:
+    """Fits of images each alone.
+
+    Args:
+        view_rows: row of the views for each row of the store; the same rows by default.
+    """
+    places, chosen = _to_fit(rows, sources, params, view_rows)
+    side = _image_side(sources)
+    result = _empty_result(len(rows), side)
+    if len(places) == 0:
+        return result
+    observations = observe(sources, chosen[:, None], np.ones((len(chosen), 1), bool))
+    fit = fitter(sources).fit_single_view(observations, single_view_schedule(params.single_view_effort))
+    for name, values in fit.params.as_dict().items():
+        result.arrays[name][places] = values.numpy()
+    result.arrays["residuals"][places, :3] = torch.cat(
+        [fit.reprojection, fit.iou, fit.stance[:, None]], dim=1
+    ).numpy()
+    if fitted_alone(open_store(sources.views, "views").index):
+        _enter_crops(result, fit, observations, places, sources)
+    for place, verdict in zip(places.tolist(), judge(fit, params), strict=True):
+        result.columns["verdict"][place] = verdict or "plausible"
+        if verdict:
+            result.rejects[rows.start + place] = verdict
+    return result
+
+
+def _to_fit(
+    rows: range, sources: Sources, params: FitBodyParams, view_rows: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places in the shard that are to be fitted, and their rows of the views."""
+    index = _with_columns(open_store(sources.views, "views").index)
+    if view_rows is None:
+        index = _without_keypoints(index, sources.keypoints)
+    else:
+        index = single_index(index, sources.keypoints, params)
+    places = np.flatnonzero(index["ok"].to_numpy(bool)[rows.start : rows.stop])
+    chosen = places + rows.start
+    return places, chosen if view_rows is None else view_rows[chosen]
+
+
+def _enter_crops(
+    result: ShardResult, fit: Fit, observations: Observations, places: np.ndarray, sources: Sources
+) -> None:
+    """The square around mask and body, where the image is larger than the person."""
+    assert observations.mask is not None
+    vertices = load_body(sources.body)(fit.params).vertices
+    scale = observations.camera.size / observations.mask.shape[-1]
+    boxes = mask_box(observations.mask[:, 0]) * scale, points_box(observations.camera.project(vertices))
+    crop = square_crop(*boxes)
+    for name, values in (("crop_x", crop.x), ("crop_y", crop.y), ("crop_side", crop.side)):
+        for place, value in zip(places.tolist(), values.tolist(), strict=True):
+            result.columns[name][place] = value
+
+
+def copy_rows(rows: range, *, bodies: Path, view_rows: np.ndarray) -> ShardResult:
+    """Rows of images whose fit in `bodies` was made from them alone already."""
+    store = open_store(bodies, "bodies")
+    chosen = view_rows[rows.start : rows.stop]
+    lines = store.index.iloc[chosen]
+    arrays = {name: store.read(name, chosen) for name in store.schema.arrays}
+    rejects = {
+        row: str(reason) for row, ok, reason in zip(rows, lines["ok"], lines["reason"], strict=True) if not ok
+    }
+    columns = {name: lines[name].tolist() for name in store.schema.columns}
+    return ShardResult(arrays, rejects, columns)
+
+
+def observe(sources: Sources, view_rows: np.ndarray, found: np.ndarray) -> Observations:
+    """Keypoints, masks and cameras of bodies.
+
+    Args:
+        view_rows: (B, V) rows of the views.
+        found: (B, V) whether keypoints were found; the others get no confidence.
+    """
+    views, keypoints = open_store(sources.views, "views"), open_store(sources.keypoints, "keypoints")
+    parsing = open_store(sources.parsing, "parsing")
+    flat, shape = view_rows.flatten(), view_rows.shape
+    xyc = keypoints.read("xyc", flat)
+    xyc[~found.flatten(), :, 2] = 0
+    mask = torch.from_numpy(parsing.read("mask", flat)).float() / 255
+    mask[~parsing.index["ok"].to_numpy(bool)[flat]] = 0
+    K, R, T = (torch.from_numpy(views.read(name, flat)) for name in ("K", "R", "T"))
+    return Observations(
+        xyc=torch.from_numpy(xyc).unflatten(0, shape),
+        camera=Camera(K, R, T, _image_side(sources)),
+        mask=mask.unflatten(0, shape),
+        world=torch.from_numpy(keypoints.read("world", flat)).unflatten(0, shape),
+    )
+
+
+def judge(fit: Fit, params: FitBodyParams) -> list[str]:
+    """Why each fit is implausible, one sentence; empty where it is plausible."""
+    share = (fit.reprojection / fit.person).median(dim=1).values
+    iou = fit.iou.median(dim=1).values
+    verdicts = []
+    for body in range(len(share)):
+        if not torch.isfinite(share[body]):
+            verdicts.append("the fit diverged")
+        elif iou[body] < params.min_iou:
+            verdicts.append(f"the body covers the person badly: IoU {iou[body]:.2f} < {params.min_iou}")
+        elif share[body] > params.max_reprojection:
+            verdicts.append(f"keypoints are {share[body]:.1%} of the person's length off")
+        elif fit.excess[body] > params.max_excess:
+            verdicts.append(f"a joint is {fit.excess[body]:.2f} rad beyond its limit")
+        else:
+            verdicts.append("")
+    return verdicts
+
+
+def _empty_result(rows: int, side: int) -> ShardResult:
+    arrays = {name: values.numpy() for name, values in BodyParams.zeros(rows).as_dict().items()}
+    arrays["residuals"] = np.zeros((rows, 4), np.float32)
+    columns: dict[str, list[Any]] = {
+        "crop_x": [0.0] * rows,
+        "crop_y": [0.0] * rows,
+        "crop_side": [float(side)] * rows,
+        "verdict": [""] * rows,
+    }
+    return ShardResult(arrays, {}, columns)
+
+
+def _image_side(sources: Sources) -> int:
+    return int(open_store(sources.views, "views")["rgb"].shape[1])
+
+
+@functools.cache
+def load_body(folder: Path) -> BodyModel:
+    """The body model, once per process."""
+    return BodyModel.load(folder)
+
+
+@functools.cache
+def _make_fitter(body: Path, layout: str) -> BodyFitter:
+    return BodyFitter(load_body(body), LAYOUTS[layout], make_rasterizer("embree"))
+
+
+def fitter(sources: Sources) -> BodyFitter:
+    """The fitter for these inputs, once per process."""
+    layout = open_store(sources.keypoints, "keypoints").attrs["layout"]
+    return _make_fitter(sources.body, layout)
+
+
+STAGE = Stage(
+    "fit_body",
+    FitBodyParams,
+    inputs=("views", "parsing", "keypoints", "body"),
+    outputs=("bodies", "bodies_single"),
+    run=run,
+)
+
+if __name__ == "__main__":
+    main(STAGE)
