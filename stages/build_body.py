@@ -104,7 +104,7 @@ def _check_consistent(arrays: dict[str, np.ndarray], path: Path) -> None:
         "posedirs are not for 54 joints": arrays["posedirs"].shape[1:] == (3, 486),
         "shapedirs hold fewer than 10 shape and 10 expression components": arrays["shapedirs"].shape[2] >= 20,
         "f is not triangles of these vertices": faces.shape[1] == 3
-        and 0 <= faces.min()
+        and faces.min() >= 0
         and faces.max() < count,
     }
     for mistake, passed in checks.items():

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def tiny_body(request: pytest.FixtureRequest) -> Path:
-    """Folder of a small but complete open body with its atlas; built once per version of the code that makes it."""
+    """Folder of a small open body with its atlas; built once per version of the code that makes it."""
     from stages import build_body
     from stages._core.runtime import Runtime
     from stages._core.stage import Paths
