@@ -10,14 +10,37 @@ from stages.people.anatomy import BACK, FRONT, ClothCoordinates
 from stages.people.garments import waves
 
 Pattern = Literal[
-    "plain", "heather", "denim", "stripes", "pinstripes", "checks", "tartan", "dots", "blots", "camouflage", "blocks"
+    "plain",
+    "heather",
+    "denim",
+    "stripes",
+    "pinstripes",
+    "checks",
+    "tartan",
+    "dots",
+    "blots",
+    "camouflage",
+    "blocks",
 ]
 PATTERNS: tuple[Pattern, ...] = (
     "plain", "heather", "denim", "stripes", "pinstripes", "checks", "tartan", "dots", "blots", "camouflage", "blocks",
 )  # fmt: skip
 
 MotifShape = Literal["number", "word", "disc", "ring", "star", "bar", "triangle", "heart"]
-_WORDS = ("NOVA", "ATLAS", "RIVER", "ORBIT", "LUMEN", "DELTA", "ECHO", "CEDAR", "KITE", "UNIT", "PEAK", "WAVE")
+_WORDS = (
+    "NOVA",
+    "ATLAS",
+    "RIVER",
+    "ORBIT",
+    "LUMEN",
+    "DELTA",
+    "ECHO",
+    "CEDAR",
+    "KITE",
+    "UNIT",
+    "PEAK",
+    "WAVE",
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +111,9 @@ def _pattern(fabric: Fabric, at: ClothCoordinates, rng: np.random.Generator) -> 
         case "checks":
             return 0.5 * (_band(s, 0.5) + _band(t, 0.5)), none
         case "tartan":
-            return 0.5 * (_band(s, 0.45) + _band(t, 0.45)), np.maximum(_band(s + 0.3, 0.08), _band(t + 0.3, 0.08))
+            return 0.5 * (_band(s, 0.45) + _band(t, 0.45)), np.maximum(
+                _band(s + 0.3, 0.08), _band(t + 0.3, 0.08)
+            )
         case "dots":
             shift = 0.5 * (np.floor(t) % 2)
             radius = np.hypot((s + shift) % 1 - 0.5, t % 1 - 0.5)
@@ -165,7 +190,9 @@ def _stencil(shape: str, text: str) -> np.ndarray:
 def sample_motif(piece: int, rng: np.random.Generator, colour: tuple[float, float, float]) -> Motif:
     """A random print for the chest or the back."""
     shape = str(rng.choice(["number", "word", "disc", "ring", "star", "bar", "triangle", "heart"]))
-    text = str(rng.integers(1, 99)) if shape == "number" else str(rng.choice(_WORDS)) if shape == "word" else ""
+    text = (
+        str(rng.integers(1, 99)) if shape == "number" else str(rng.choice(_WORDS)) if shape == "word" else ""
+    )
     width = rng.uniform(0.20, 0.28) if shape == "word" else rng.uniform(0.11, 0.20)
     centre = (0.0, float(rng.uniform(0.36, 0.42)))
     if piece == FRONT and rng.random() < 0.3:  # a small crest over the heart

@@ -20,6 +20,8 @@ _COLLARS: dict[str, tuple[float, float, float]] = {
 }
 _NECK_BASE = np.array([0.0, 0.605, 0.028])
 WHOLE_SLEEVE = 0.46
+NECK_TOP = 0.64
+"""Above every garment, m: the tights end a little lower."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Shoes:
 def top_field(top: Top, anatomy: Anatomy) -> np.ndarray:
     """(N,) metres inside the garment; negative where it leaves the body free."""
     x, y, z = anatomy.reference.T
-    field = y - top.hem
+    field = np.minimum(y - top.hem, NECK_TOP - y)
     if top.sleeve > 0:
         field = np.minimum(field, top.sleeve - anatomy.arm)
     else:
@@ -143,7 +145,9 @@ def widen(points: np.ndarray, axis: np.ndarray, share: np.ndarray) -> np.ndarray
     return points + away * share[:, None]
 
 
-def folds(coordinates: ClothCoordinates, anatomy: Anatomy, depth: float, rng: np.random.Generator) -> np.ndarray:
+def folds(
+    coordinates: ClothCoordinates, anatomy: Anatomy, depth: float, rng: np.random.Generator
+) -> np.ndarray:
     """(N,) outward displacement, m: rings where limbs bend and at cuffs, slack diagonals elsewhere."""
     s, t = coordinates.s, coordinates.t
     slack = waves(s, t, rng, count=7, wavelength=(0.10, 0.22), along=0.8)
@@ -182,7 +186,9 @@ def waves(
     total = np.zeros(len(s), np.float32)
     s32, t32 = s.astype(np.float32), t.astype(np.float32)
     for k in range(count):
-        total += np.sin(s32 * np.float32(frequency[0, k]) + t32 * np.float32(frequency[1, k]) + np.float32(phase[k]))
+        total += np.sin(
+            s32 * np.float32(frequency[0, k]) + t32 * np.float32(frequency[1, k]) + np.float32(phase[k])
+        )
     return total * np.float32(np.sqrt(2 / count) * 0.6)
 
 

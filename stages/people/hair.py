@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from stages.people.anatomy import Anatomy, smoothstep
-from stages.people.patches import Patch, patch_of
+from stages.people.patches import Patch, patch_of, quads_to_triangles
 
 HairStyle = Literal["bald", "buzz", "short", "quiff", "afro", "bob", "long", "bun", "ponytail"]
 
@@ -114,9 +114,9 @@ def curtain_patch(hair_quads: np.ndarray, base_size: int) -> Patch:
 def grid_quads(rows: int, columns: int) -> np.ndarray:
     """(Q, 4) quads of a rows × columns grid of vertices."""
     number = np.arange(rows * columns).reshape(rows, columns)
-    return np.stack(
-        [number[:-1, :-1], number[1:, :-1], number[1:, 1:], number[:-1, 1:]], axis=-1
-    ).reshape(-1, 4)
+    return np.stack([number[:-1, :-1], number[1:, :-1], number[1:, 1:], number[:-1, 1:]], axis=-1).reshape(
+        -1, 4
+    )
 
 
 def _pieces(quads: np.ndarray) -> list[np.ndarray]:
@@ -147,7 +147,9 @@ def curtain_length(patch: Patch, anatomy: Anatomy, shape: HairShape) -> np.ndarr
     """(N,) metres above the curtain's lower edge; negative below it."""
     assert shape.curtain is not None
     across = np.abs(2 * patch.uv[_uv_of_vertex(patch)][:, 0] - 1)  # 0 middle of the back, 1 front edge
-    low = np.interp(across, [0.0, 0.45, 0.62, 1.0], [shape.curtain[2], shape.curtain[2], *shape.curtain[1::-1]])
+    low = np.interp(
+        across, [0.0, 0.45, 0.62, 1.0], [shape.curtain[2], shape.curtain[2], *shape.curtain[1::-1]]
+    )
     return anatomy.reference[:, 1] - low
 
 
@@ -165,14 +167,15 @@ def tail_patch(vertices: np.ndarray, normals: np.ndarray) -> Patch:
     target = np.array([0.0, 0.80, -0.04])
     anchor = int(np.argmin(np.linalg.norm(vertices - target, axis=1) - 0.01 * normals[:, 1]))
     size = TAIL_RINGS * TAIL_SIDES
-    lift = sp.csr_matrix((np.ones(size), (np.arange(size), np.full(size, anchor))), shape=(size, len(vertices)))
+    lift = sp.csr_matrix(
+        (np.ones(size), (np.arange(size), np.full(size, anchor))), shape=(size, len(vertices))
+    )
     uv_quads = grid_quads(TAIL_RINGS, TAIL_SIDES + 1)
     ring, side = np.divmod(uv_quads, TAIL_SIDES + 1)
     quads = ring * TAIL_SIDES + side % TAIL_SIDES
     u, v = np.meshgrid(np.linspace(0, 1, TAIL_SIDES + 1), np.linspace(1, 0, TAIL_RINGS))
     uv = np.stack([u.ravel(), v.ravel()], axis=1)
-    triangles = [np.concatenate([q[:, [0, 1, 2]], q[:, [0, 2, 3]]]) for q in (quads, uv_quads)]
-    return Patch(lift, triangles[0], uv, triangles[1])
+    return Patch(lift, quads_to_triangles(quads), uv, quads_to_triangles(uv_quads))
 
 
 def tail_shape(style: str, length: float) -> np.ndarray:
@@ -190,5 +193,5 @@ def tail_shape(style: str, length: float) -> np.ndarray:
     across = np.array([1.0, 0.0, 0.0])
     up = np.cross(tangent, across)
     angle = np.linspace(0, 2 * np.pi, TAIL_SIDES, endpoint=False)
-    ring = np.cos(angle)[None, :, None] * across + np.sin(angle)[None, :, None] * up[:, None]
+    ring = np.cos(angle)[None, :, None] * across - np.sin(angle)[None, :, None] * up[:, None]
     return (centre[:, None] + radius[:, None, None] * ring).reshape(-1, 3)

@@ -69,7 +69,9 @@ def sample_outfit(person: Phenotypes, rng: np.random.Generator) -> Outfit:
     if coat:
         top = replace(top, collar="v", v_depth=0.40, tucked=False, ease=max(top.ease, 0.014))
     top_fabric = _sample_fabric(_TOP_PATTERNS, rng, motifs=not coat and not dress)
-    bottom_fabric = top_fabric if dress else _sample_fabric(_SKIRT_PATTERNS if skirt else _BOTTOM_PATTERNS, rng)
+    bottom_fabric = (
+        top_fabric if dress else _sample_fabric(_SKIRT_PATTERNS if skirt else _BOTTOM_PATTERNS, rng)
+    )
     bare_legs = skirt or bottom.length < 0.5
     return Outfit(
         looks=sample_looks(person, rng),
@@ -90,7 +92,9 @@ def sample_outfit(person: Phenotypes, rng: np.random.Generator) -> Outfit:
 
 
 def _sample_top(feminine: float, skirt: bool, rng: np.random.Generator) -> Top:
-    sleeve = float(rng.choice([0.0, 0.10, 0.15, 0.19, 0.33, WHOLE_SLEEVE], p=[0.10, 0.10, 0.24, 0.12, 0.06, 0.38]))
+    sleeve = float(
+        rng.choice([0.0, 0.10, 0.15, 0.19, 0.33, WHOLE_SLEEVE], p=[0.10, 0.10, 0.24, 0.12, 0.06, 0.38])
+    )
     if sleeve == 0.0 and feminine < 0.5 and rng.random() < 0.6:
         sleeve = 0.15
     collar: Collar = str(rng.choice(["crew", "scoop", "v", "boat", "high"], p=[0.5, 0.14, 0.2, 0.06, 0.1]))  # type: ignore[assignment]
@@ -111,8 +115,12 @@ def _sample_top(feminine: float, skirt: bool, rng: np.random.Generator) -> Top:
 
 def _sample_trousers(feminine: float, rng: np.random.Generator) -> Bottom:
     short = rng.random() < 0.25
-    length = float(rng.uniform(0.20, 0.36) if short else rng.choice([0.80, 0.79, 0.74, 0.68], p=[0.5, 0.25, 0.15, 0.1]))
-    loose = float(rng.choice([0.05, 0.3, 0.7], p=[0.2 + 0.25 * feminine, 0.5 - 0.2 * feminine, 0.3 - 0.05 * feminine]))
+    length = float(
+        rng.uniform(0.20, 0.36) if short else rng.choice([0.80, 0.79, 0.74, 0.68], p=[0.5, 0.25, 0.15, 0.1])
+    )
+    loose = float(
+        rng.choice([0.05, 0.3, 0.7], p=[0.2 + 0.25 * feminine, 0.5 - 0.2 * feminine, 0.3 - 0.05 * feminine])
+    )
     return Bottom(
         "trousers",
         waist=float(rng.uniform(0.13, 0.19)),
@@ -125,7 +133,9 @@ def _sample_trousers(feminine: float, rng: np.random.Generator) -> Bottom:
 
 def _sample_skirt(rng: np.random.Generator) -> Bottom:
     hem = float(rng.choice([-0.24, -0.34, -0.42, -0.55, -0.65], p=[0.2, 0.3, 0.25, 0.15, 0.1]))
-    return Bottom("skirt", waist=0.18, length=hem, ease=0.006, looseness=0.2, flare=float(rng.uniform(-0.1, 0.15)))
+    return Bottom(
+        "skirt", waist=0.18, length=hem, ease=0.006, looseness=0.2, flare=float(rng.uniform(-0.1, 0.15))
+    )
 
 
 def _sample_shoes(bare_legs: bool, rng: np.random.Generator) -> Shoes:
@@ -196,7 +206,9 @@ def sample_looks(person: Phenotypes, rng: np.random.Generator) -> Looks:
         style = str(rng.choice(styles, p=[0.10, 0.24, 0.30, 0.13, 0.16, 0.07]))
     skin_lips = (0.72, 0.42, 0.40) if tone < 4 else (0.42, 0.22, 0.20)
     lipstick = feminine and rng.random() < 0.4
-    lip_colour = colorsys.hsv_to_rgb(rng.uniform(0.93, 1.0), 0.7, rng.uniform(0.45, 0.75)) if lipstick else skin_lips
+    lip_colour = (
+        colorsys.hsv_to_rgb(rng.uniform(0.93, 1.0), 0.7, rng.uniform(0.45, 0.75)) if lipstick else skin_lips
+    )
     beard = 0.0 if feminine else float(rng.choice([0.06, 0.28, 0.75], p=[0.55, 0.28, 0.17]))
     iris = IRIS_COLOURS[int(rng.integers(2 if tone > 3 else len(IRIS_COLOURS)))]
     return Looks(

@@ -113,7 +113,9 @@ def _shoes(layer: Layer, outfit: Outfit, rng: np.random.Generator) -> Painted:
     upper, accent, sole = (np.array(c) for c in outfit.shoe_colours)
     x, y, z = at.reference.T
     colour = np.tile(upper, (len(y), 1))
-    laces = (np.abs(np.abs(x) - 0.205) < 0.018) & (np.sin(z * 420) > 0.2) & (z > 0.03) & (z < 0.13) & (y > -0.79)
+    laces = (
+        (np.abs(np.abs(x) - 0.205) < 0.018) & (np.sin(z * 420) > 0.2) & (z > 0.03) & (z < 0.13) & (y > -0.79)
+    )
     colour = _blend(colour, accent, 0.85 * laces)
     colour = _blend(colour, accent, 0.8 * smoothstep(0.016, 0.012, shoe_field(outfit.shoes, at)))
     colour = _blend(colour, sole, smoothstep(-0.797, -0.800, y))
@@ -180,7 +182,9 @@ def _pockets_and_fly(colour: np.ndarray, at: Anatomy) -> np.ndarray:
     x, y, z = at.reference.T
     side = np.abs(x)
     front, back = z > 0.03, z < 0.0
-    slanted = np.exp(-(((y - 0.13 + 0.9 * (side - 0.10)) / 0.003) ** 2)) * front * (side > 0.09) * (side < 0.15)
+    slanted = (
+        np.exp(-(((y - 0.13 + 0.9 * (side - 0.10)) / 0.003) ** 2)) * front * (side > 0.09) * (side < 0.15)
+    )
     patch = np.maximum(np.abs(side - 0.085) / 0.055, np.abs(y - 0.045) / 0.06)
     outline = np.exp(-(((patch - 1) / 0.05) ** 2)) * back
     fly = np.exp(-((x / 0.003) ** 2)) * front * (y > 0.0)

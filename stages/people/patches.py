@@ -63,9 +63,7 @@ def _split_quads(quads: np.ndarray, count: int) -> tuple[sp.csr_matrix, np.ndarr
         (np.full(quads.size, 0.25), (np.repeat(np.arange(len(quads)), 4), quads.ravel())),
         shape=(len(quads), count),
     )
-    finer = [
-        np.stack([quads[:, k], edge_of[:, k], centre, edge_of[:, k - 1]], axis=1) for k in range(4)
-    ]
+    finer = [np.stack([quads[:, k], edge_of[:, k], centre, edge_of[:, k - 1]], axis=1) for k in range(4)]
     return sp.vstack([sp.eye(count), halves, quarters]).tocsr(), np.concatenate(finer)
 
 
@@ -155,7 +153,12 @@ def _append_points(
 
 
 def _retriangulate(
-    faces: np.ndarray, new: np.ndarray, divided: np.ndarray, one: np.ndarray, two: np.ndarray, whole_: np.ndarray
+    faces: np.ndarray,
+    new: np.ndarray,
+    divided: np.ndarray,
+    one: np.ndarray,
+    two: np.ndarray,
+    whole_: np.ndarray,
 ) -> np.ndarray:
     """Triangles of the kept side; `new` holds the points on edges 0–1 and 0–2 of the divided ones."""
     on_one, on_two = new[one[divided]], new[two[divided]]
@@ -168,9 +171,7 @@ def _retriangulate(
 def _compact(cut: Cut) -> Cut:
     used, local = np.unique(cut.faces, return_inverse=True)
     uv_used, uv_local = np.unique(cut.uv_faces, return_inverse=True)
-    return Cut(
-        cut.blend[used], local.reshape(-1, 3), cut.uv[uv_used], uv_local.reshape(-1, 3)
-    )
+    return Cut(cut.blend[used], local.reshape(-1, 3), cut.uv[uv_used], uv_local.reshape(-1, 3))
 
 
 def drop_faces(cut: Cut, hidden: np.ndarray) -> Cut:
@@ -211,6 +212,7 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     corners = vertices[faces]
     face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals = np.stack(
-        [np.bincount(faces.ravel(), np.repeat(face_normals[:, k], 3), len(vertices)) for k in range(3)], axis=1
+        [np.bincount(faces.ravel(), np.repeat(face_normals[:, k], 3), len(vertices)) for k in range(3)],
+        axis=1,
     )
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)

@@ -112,9 +112,9 @@ def _a_pose(rng: np.random.Generator, stride: float) -> BodyPose:
 
 def _standing(rng: np.random.Generator, stride: float) -> BodyPose:
     down = rng.uniform(1.16, 1.27, 2)
-    return _arms(tuple(down), tuple(rng.uniform(-0.1, 0.15, 2)), tuple(rng.uniform(0.1, 0.4, 2))) | _contrapposto(
-        rng, stride
-    )
+    return _arms(
+        tuple(down), tuple(rng.uniform(-0.1, 0.15, 2)), tuple(rng.uniform(0.1, 0.4, 2))
+    ) | _contrapposto(rng, stride)
 
 
 def _contrapposto(rng: np.random.Generator, stride: float) -> BodyPose:
@@ -144,9 +144,9 @@ def _walking(rng: np.random.Generator, stride: float) -> BodyPose:
 
 def _arms_raised(rng: np.random.Generator, stride: float) -> BodyPose:
     down = rng.uniform(0.25, 0.7, 2)
-    return _arms(tuple(down), tuple(rng.uniform(0.0, 0.3, 2)), tuple(rng.uniform(0.15, 0.8, 2))) | _legs_apart(
-        rng, 0.02, 0.02 + 0.08 * stride
-    )
+    return _arms(
+        tuple(down), tuple(rng.uniform(0.0, 0.3, 2)), tuple(rng.uniform(0.15, 0.8, 2))
+    ) | _legs_apart(rng, 0.02, 0.02 + 0.08 * stride)
 
 
 def _hand_on_hip(rng: np.random.Generator, stride: float) -> BodyPose:

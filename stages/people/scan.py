@@ -134,7 +134,9 @@ def _top_piece(layer: Layer, body: np.ndarray, outfit: Outfit, rng: np.random.Ge
 
 def _bottom_piece(layer: Layer, body: np.ndarray, outfit: Outfit, rng: np.random.Generator) -> Piece:
     at, bottom = layer.anatomy, outfit.bottom
-    over_top = (outfit.top.ease + 0.004) * smoothstep(0.02, 0.12, at.reference[:, 1]) if outfit.top.tucked else 0.0
+    over_top = (
+        (outfit.top.ease + 0.004) * smoothstep(0.02, 0.12, at.reference[:, 1]) if outfit.top.tucked else 0.0
+    )
     over_shoes = (outfit.shoes.bulk + 0.004) * smoothstep(0.62, 0.76, at.leg)
     rest = _hang(layer, body, np.maximum(bottom.ease + over_top, over_shoes), bottom.looseness, rng)
     rest = _flare(rest, layer, outfit)
@@ -167,7 +169,9 @@ def _hang(
     mean = neighbour_mean(patch.faces, patch.size)
     cloth = drape(lying, patch.faces, mean, ease, looseness)
     trousers = layer.name == "bottom"
-    wrinkles = folds(cloth_coordinates(layer.anatomy, trousers), layer.anatomy, 0.0015 + 0.0035 * looseness, rng)
+    wrinkles = folds(
+        cloth_coordinates(layer.anatomy, trousers), layer.anatomy, 0.0015 + 0.0035 * looseness, rng
+    )
     return cloth + vertex_normals(cloth, patch.faces) * wrinkles[:, None]
 
 

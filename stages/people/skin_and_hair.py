@@ -71,7 +71,9 @@ def paint_skin(looks: Looks, at: Anatomy, rng: np.random.Generator) -> np.ndarra
     x, y, z = at.reference.T
     mottle = waves(x + 0.7 * z, y, rng, count=8, wavelength=(0.03, 0.25))
     colour = skin_colour(looks) * (1 + 0.018 * mottle[:, None])
-    rosy = np.clip(0.12 * np.exp(-(((at.arm - 0.46) / 0.03) ** 2)) + 0.1 * smoothstep(0.50, 0.58, at.arm), 0, 1)
+    rosy = np.clip(
+        0.12 * np.exp(-(((at.arm - 0.46) / 0.03) ** 2)) + 0.1 * smoothstep(0.50, 0.58, at.arm), 0, 1
+    )
     return _mix(colour, _flushed(looks), rosy)
 
 
@@ -81,7 +83,9 @@ def paint_face(colour: np.ndarray, looks: Looks, at: Anatomy, uv: np.ndarray) ->
     side = np.abs(x)
     front = smoothstep(0.085, 0.12, z)
     skin, hair = skin_colour(looks), np.array(looks.hair_colour)
-    cheek = _blob(side, y, (0.045, 0.697), (0.020, 0.016)) + 0.7 * _blob(side, y, (0.0, 0.692), (0.014, 0.010))
+    cheek = _blob(side, y, (0.045, 0.697), (0.020, 0.016)) + 0.7 * _blob(
+        side, y, (0.0, 0.692), (0.014, 0.010)
+    )
     colour = _mix(colour, _flushed(looks), np.clip(0.45 * looks.blush * cheek, 0, 1) * front)
     socket = _blob(side, y, (0.032, 0.729), (0.022, 0.012))
     colour = _mix(colour, 0.72 * skin, 0.35 * socket * front)
@@ -107,7 +111,9 @@ def paint_eyes(looks: Looks, at: Anatomy) -> np.ndarray:
     colour = np.tile(np.array([0.90, 0.88, 0.86]), (len(degrees), 1))
     colour = _mix(colour, np.array([0.80, 0.62, 0.58]), smoothstep(40, 75, degrees) * 0.5)
     colour = _mix(colour, np.array(looks.iris), smoothstep(31, 27, degrees))
-    colour = _mix(colour, 0.4 * np.array(looks.iris), smoothstep(25, 29, degrees) * smoothstep(33, 29, degrees))
+    colour = _mix(
+        colour, 0.4 * np.array(looks.iris), smoothstep(25, 29, degrees) * smoothstep(33, 29, degrees)
+    )
     return _mix(colour, np.array([0.02, 0.02, 0.02]), smoothstep(14, 11, degrees))
 
 
@@ -139,9 +145,7 @@ def _mix(colour: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray
     return colour + share[:, None] * (other - colour)
 
 
-def _blob(
-    x: np.ndarray, y: np.ndarray, centre: tuple[float, float], size: tuple[float, float]
-) -> np.ndarray:
+def _blob(x: np.ndarray, y: np.ndarray, centre: tuple[float, float], size: tuple[float, float]) -> np.ndarray:
     return np.exp(-(((x - centre[0]) / size[0]) ** 2) - ((y - centre[1]) / size[1]) ** 2)
 
 
@@ -149,7 +153,11 @@ def _brows(side: np.ndarray, y: np.ndarray) -> np.ndarray:
     u = (side - 0.012) / 0.042  # 0 inner end, 1 outer end
     height = 0.7475 + 0.006 * np.sin(np.pi * np.clip(0.12 + 0.68 * u, 0, 1))
     thickness = 0.0042 * (1 - 0.55 * np.clip(u, 0, 1))
-    return smoothstep(1.3, 0.7, np.abs(y - height) / thickness) * smoothstep(-0.08, 0.06, u) * smoothstep(1.05, 0.9, u)
+    return (
+        smoothstep(1.3, 0.7, np.abs(y - height) / thickness)
+        * smoothstep(-0.08, 0.06, u)
+        * smoothstep(1.05, 0.9, u)
+    )
 
 
 def _lashes(side: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -152,7 +152,7 @@ def _hair_patches(base: BaseGeometry, anatomy: Anatomy) -> dict[str, Patch]:
     quads, uv_quads = base.quads["body"], base.uv_quads["body"]
     points = base.vertices[quads].mean(axis=1)
     scalp = (points[:, 1] > 0.62) & ((points[:, 2] < 0.11) | (points[:, 1] > 0.765))
-    scalp &= base.uv[uv_quads].mean(axis=1)[:, 0] > 0.6  # the head's island
+    scalp &= (base.uv[uv_quads].mean(axis=1) > [0.6, 0.15]).all(axis=1)  # the head's island, not the mouth's
     return {
         "cap": patch_of(len(base.vertices), quads[scalp], uv_quads[scalp], base.uv, 1),
         "curtain": curtain_patch(base.quads["helper-hair"], len(base.vertices)),
