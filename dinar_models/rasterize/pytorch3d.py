@@ -7,7 +7,7 @@ from pytorch3d.structures import Meshes
 from torch import Tensor
 
 from dinar_models.cameras import Camera
-from dinar_models.rasterize.base import Fragments, meshes_of
+from dinar_models.rasterize.base import Fragments, complete, meshes_of
 
 
 class PyTorch3DRasterizer:
@@ -28,7 +28,7 @@ class PyTorch3DRasterizer:
         camera = (camera if size in (None, camera.size) else camera.resize(size)).to(self.device)
         meshes = meshes_of(vertices, len(camera)).to(self.device)
         ndc = _normalised(meshes.repeat_interleave(len(camera) // len(meshes), dim=0), camera)
-        face_id, depth, barycentric, _ = rasterize_meshes(
+        packed, _, _, _ = rasterize_meshes(
             Meshes(ndc, faces.to(self.device)[None].expand(len(ndc), -1, -1)),
             image_size=camera.size,
             blur_radius=0.0,
@@ -37,13 +37,9 @@ class PyTorch3DRasterizer:
             perspective_correct=True,
             cull_backfaces=False,
         )
-        covered = face_id[..., 0] >= 0
         first = torch.arange(len(ndc), device=self.device)[:, None, None] * len(faces)
-        return Fragments(
-            torch.where(covered, face_id[..., 0] - first, -1),
-            torch.where(covered[..., None], barycentric[..., 0, :], 0.0),
-            torch.where(covered, depth[..., 0], 0.0),
-        )
+        face_id = torch.where(packed[..., 0] >= 0, packed[..., 0] - first, -1)
+        return complete(face_id, meshes, faces.to(self.device), camera)
 
 
 def _normalised(meshes: Float[Tensor, "b v 3"], camera: Camera) -> Float[Tensor, "b v 3"]:
