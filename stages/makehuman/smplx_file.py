@@ -19,6 +19,7 @@ from stages.makehuman.shape_space import (
     tposed_people,
 )
 from stages.makehuman.subject import skinning_weights
+from stages.makehuman.twist_correctives import twist_correctives
 from stages.makehuman.vertex_order import body_faces, body_vertices
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,8 @@ def build_open_body(subjects: int, seed: int, *, bar: bool = False) -> OpenBody:
     regressor = joint_regressor(
         shape.mean, shape.components, expression.components, joints, joint_shape, weights
     )
-    arrays = _arrays(shape, expression, regressor, weights)
+    correctives = twist_correctives(shape.mean, joints, weights)
+    arrays = _arrays(shape, expression, regressor, weights) | {"posedirs": correctives}
     return OpenBody(arrays, shape.explained, expression.explained)
 
 
@@ -75,12 +77,10 @@ def _arrays(
     components = np.concatenate([shape.components, expression.components])
     landmark_faces, landmark_bary = face_landmarks()
     parents = np.where(PARENTS < 0, ROOT_PARENT, PARENTS)
-    count = len(shape.mean)
     return {
         "v_template": shape.mean.astype(np.float32),
         "f": body_faces().astype(np.uint32),
         "shapedirs": np.moveaxis(components, 0, -1).astype(np.float32),
-        "posedirs": np.zeros((count, 3, 9 * (len(PARENTS) - 1)), dtype=np.float32),
         "J_regressor": regressor.astype(np.float32),
         "weights": weights.astype(np.float32),
         "kintree_table": np.stack([parents, np.arange(len(PARENTS))]).astype(np.int64),
