@@ -1,7 +1,7 @@
 """What every rasteriser takes and gives."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -32,6 +32,7 @@ class Fragments:
         return self.face_id >= 0
 
 
+@runtime_checkable
 class Rasterizer(Protocol):
     """Finds the nearest face at each pixel; both sides of a face are seen; no gradient passes through."""
 
