@@ -84,10 +84,13 @@ def _correction(
     start, end = (joints[JOINTS.index(f"{side}_{name}")] for name in (segment.start, segment.end))
     along = (template[:, 0] - start[0]) / (end[0] - start[0])
     ramp = np.clip((along - segment.first) / (segment.last - segment.first), 0, 1)
-    share = ramp**2 * (3 - 2 * ramp)
-    carried = weights[:, _with_descendants(JOINTS.index(f"{side}_{segment.joint}"))].sum(axis=1)
+    limb, carried = (
+        weights[:, _with_descendants(JOINTS.index(f"{side}_{name}"))].sum(axis=1)
+        for name in (segment.start, segment.joint)
+    )
+    share = limb * ramp**2 * (3 - 2 * ramp)
     skinned = 1 - carried + carried * np.exp(1j * CALIBRATION)
-    factor = np.where(carried > 0, np.exp(1j * share * CALIBRATION) / skinned - 1, 0)
+    factor = np.exp(1j * share * CALIBRATION) / skinned - 1
     radius = (template[:, 1] - start[1]) + 1j * (template[:, 2] - start[2])
     return factor, radius
 
