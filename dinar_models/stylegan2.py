@@ -1,0 +1,205 @@
+"""StyleGAN2's layers in plain torch (Karras et al., CVPR 2020): equalised learning rate, blur, modulation.
+
+No compiled operators: up- and downsampling are padded convolutions, modulation scales activations instead of
+weights, so that a batch is one convolution and not one per sample.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+BLUR = (1.0, 3.0, 3.0, 1.0)
+SLOPE = 0.2
+
+
+def widths(size: int, base: int) -> dict[int, int]:
+    """Channels at each resolution from 4 to `size`: `base` up to 64 px, then halved per octave.
+
+    base = 256 is the published networks' channel multiplier 2: 256 up to 64 px, 128, 64, 32 at 512 px.
+    """
+    return {s: max(base * 64 // max(s, 64), 8) for s in (2**i for i in range(2, size.bit_length()))}
+
+
+class FusedLeakyReLU(nn.Module):
+    """Bias, leaky ReLU, and the gain √2 that keeps the variance."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (1, -1) + (1,) * (x.ndim - 2)
+        return F.leaky_relu(x + self.bias.view(shape), SLOPE) * math.sqrt(2)
+
+
+class EqualConv2d(nn.Module):
+    """Convolution whose weights are N(0, 1) and scaled when used, so that all learn at one rate.
+
+    Args:
+        lr_mul: learning rate multiplier; weights are stored divided by it.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, *,
+        bias: bool = False, lr_mul: float = 1.0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel) / lr_mul)
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.scale = lr_mul / math.sqrt(inputs * kernel * kernel)
+        self.stride, self.padding = stride, padding
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
+        return F.conv2d(x, self.weight * self.scale, self.bias, self.stride, self.padding)
+
+
+class EqualLinear(nn.Module):
+    """Fully connected layer with equalised learning rate; `activate` adds a fused leaky ReLU."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        lr_mul: float = 1.0,
+        bias_init: float = 0.0,
+        activate: bool = False,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_mul)
+        self.bias = nn.Parameter(torch.full((outputs,), bias_init / lr_mul))
+        self.scale, self.lr_mul, self.activate = lr_mul / math.sqrt(inputs), lr_mul, activate
+
+    def forward(self, x: Float[Tensor, "b n"]) -> Float[Tensor, "b m"]:
+        out = F.linear(x, self.weight * self.scale, self.bias * self.lr_mul)
+        return F.leaky_relu(out, SLOPE) * math.sqrt(2) if self.activate else out
+
+
+class Blur(nn.Module):
+    """The separable [1, 3, 3, 1] low-pass filter around a change of resolution.
+
+    Args:
+        pad: (before, after) on both axes.
+        gain: 1 when going down; 4 after zeros were put between pixels.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, pad: tuple[int, int], gain: float = 1.0) -> None:
+        super().__init__()
+        line = torch.tensor(BLUR)
+        square = line[:, None] * line[None, :]
+        self.register_buffer("kernel", square / square.sum() * gain, persistent=False)
+        self.pad = (pad[0], pad[1], pad[0], pad[1])
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+        kernel = self.kernel.to(x.dtype).expand(x.shape[1], 1, -1, -1)
+        return F.conv2d(F.pad(x, self.pad), kernel, groups=x.shape[1])
+
+
+class Upsample(nn.Module):
+    """Twice the size: zeros between pixels, then blur."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blur = Blur((2, 1), gain=4.0)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+        b, c, h, w = x.shape
+        spaced = x.new_zeros(b, c, h, 2, w, 2)
+        spaced[:, :, :, 0, :, 0] = x
+        return self.blur(spaced.view(b, c, 2 * h, 2 * w))
+
+
+class ConvLayer(nn.Sequential):
+    """(Blur and stride 2,) convolution, fused leaky ReLU: the building block of encoder and discriminator."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, *, down: bool = False, activate: bool = True,
+        lr_mul: float = 1.0,
+    ) -> None:  # fmt: skip
+        layers: list[nn.Module] = []
+        if down:
+            pad = (len(BLUR) - 2) + (kernel - 1)
+            layers.append(Blur(((pad + 1) // 2, pad // 2)))
+        padding = 0 if down else kernel // 2
+        layers.append(EqualConv2d(inputs, outputs, kernel, 2 if down else 1, padding, lr_mul=lr_mul))
+        if activate:
+            layers.append(FusedLeakyReLU(outputs))
+        super().__init__(*layers)
+
+
+class ResBlock(nn.Module):
+    """Two convolutions, the second halving the size, beside a blurred 1 × 1 shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, *, lr_mul: float = 1.0) -> None:
+        super().__init__()
+        self.conv1 = ConvLayer(inputs, inputs, 3, lr_mul=lr_mul)
+        self.conv2 = ConvLayer(inputs, outputs, 3, down=True, lr_mul=lr_mul)
+        self.skip = ConvLayer(inputs, outputs, 1, down=True, activate=False, lr_mul=lr_mul)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
+        return (self.conv2(self.conv1(x)) + self.skip(x)) / math.sqrt(2)
+
+
+class ModulatedConv2d(nn.Module):
+    """Convolution whose input channels are scaled by a style, the output renormalised (demodulated).
+
+    Equal to modulating the weights (eq. 1–3 of the StyleGAN2 paper), because a convolution is linear.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, style: int, *, demodulate: bool = True
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.modulation = EqualLinear(style, inputs, bias_init=1.0)
+        self.scale = 1 / math.sqrt(inputs * kernel * kernel)
+        self.padding, self.demodulate = kernel // 2, demodulate
+
+    def forward(self, x: Float[Tensor, "b c h w"], style: Float[Tensor, "b s"]) -> Float[Tensor, "b c2 h w"]:
+        scales = self.modulation(style)
+        weight = self.weight * self.scale
+        out = F.conv2d(x * scales[:, :, None, None].to(x.dtype), weight, padding=self.padding)
+        if not self.demodulate:
+            return out
+        energy = scales.square() @ weight.square().sum((2, 3)).t()
+        return out * torch.rsqrt(energy + 1e-8)[:, :, None, None].to(out.dtype)
+
+
+class StyledConv(nn.Module):
+    """(Upsampling,) modulated convolution, noise of learnt strength, fused leaky ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, style: int, *, up: bool = False) -> None:
+        super().__init__()
+        self.up = Upsample() if up else nn.Identity()
+        self.conv = ModulatedConv2d(inputs, outputs, 3, style)
+        self.noise_strength = nn.Parameter(torch.zeros(1))
+        self.activate = FusedLeakyReLU(outputs)
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], style: Float[Tensor, "b s"], generator: torch.Generator | None
+    ) -> Float[Tensor, "b c2 h2 w2"]:
+        out = self.conv(self.up(x), style)
+        shape = (len(out), 1, *out.shape[2:])
+        noise = torch.randn(shape, generator=generator, device=out.device).to(out.dtype)
+        return self.activate(out + self.noise_strength.to(out.dtype) * noise)
+
+
+class ToTexture(nn.Module):
+    """1 × 1 head without demodulation, added to the upsampled result of the level below."""
+
+    def __init__(self, inputs: int, channels: int, style: int) -> None:
+        super().__init__()
+        self.conv = ModulatedConv2d(inputs, channels, 1, style, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.up = Upsample()
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], style: Float[Tensor, "b s"], below: Tensor | None
+    ) -> Float[Tensor, "b t h w"]:
+        out = self.conv(x, style) + self.bias
+        return out if below is None else out + self.up(below)
