@@ -61,8 +61,8 @@ def _window(image: np.ndarray, size: int) -> Window | None:
     if image[:, 2].min() < NEAREST:
         return 0, 0, size, size
     pixels = image[:, :2] / image[:, 2:]
-    x0, y0 = np.clip(np.floor(pixels.min(axis=0)), 0, size).astype(int)
-    x1, y1 = np.clip(np.ceil(pixels.max(axis=0)), 0, size).astype(int)
+    x0, y0 = np.clip(np.floor(pixels.min(axis=0)), 0, size).astype(int).tolist()
+    x1, y1 = np.clip(np.ceil(pixels.max(axis=0)), 0, size).astype(int).tolist()
     return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
 
 
