@@ -35,8 +35,8 @@ from stages._core.stage import Paths, Stage, Summary
 SHARD_IMAGES = 64
 """Images in a shard, roughly: shards hold whole scans."""
 
-MAX_SAMPLES = 1 << 23
-"""Rays of one call of the rasteriser; bounds its memory to about half a gigabyte."""
+MAX_SAMPLES = 1 << 21
+"""Rays of one call of the rasteriser: bounds its memory to a few hundred megabytes."""
 
 PARTS_UNKNOWN = 255
 

@@ -121,23 +121,14 @@ def _numbers(text: bytes, path: Path, kind: str) -> np.ndarray:
 
 def _read_faces(rows: list[bytes], path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Polygons as fans of triangles: corners (F, 3, 2) = vertex, texture vertex (−1: none); their lines."""
-    kinds: dict[tuple[int, int], list[int]] = {}
-    for i, row in enumerate(rows):
-        kinds.setdefault((len(row.split()), _corner_fields(row)), []).append(i)
+    counts = np.array([len(row.split()) for row in rows])
+    slashes = np.array([row.count(b"/") for row in rows])
+    if counts.min() < 3:
+        raise ScanError(f"{path.name}: a face has {counts.min()} corners")
     triangles, lines = [], []
-    for (count, fields), members in sorted(kinds.items()):
-        if count < 3:
-            raise ScanError(f"{path.name}: a face has {count} corners")
-        text = b" ".join(rows[i] for i in members).replace(b"//", b" 0 ").replace(b"/", b" ")
-        values = _numbers(text, path, "f")
-        if len(values) != len(members) * count * fields:
-            raise ScanError(f"{path.name}: an 'f' line mixes corners with and without texture")
-        values = values.reshape(-1, count, fields).astype(np.int64)
-        corner = (
-            values[..., :2] if fields > 1 else np.stack([values[..., 0], np.zeros_like(values[..., 0])], -1)
-        )
-        if corner.min() < 0:
-            raise ScanError(f"{path.name}: negative (relative) indices are not supported")
+    for count, slash in sorted(set(zip(counts.tolist(), slashes.tolist(), strict=True))):
+        members = np.flatnonzero((counts == count) & (slashes == slash))
+        corner = _read_polygons([rows[i] for i in members], count, slash // count + 1, path)
         fan = np.stack([np.zeros(count - 2, int), np.arange(1, count - 1), np.arange(2, count)], axis=1)
         triangles.append(corner[:, fan].reshape(-1, 3, 2) - 1)
         lines.append(np.repeat(members, count - 2))
@@ -146,9 +137,18 @@ def _read_faces(rows: list[bytes], path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(triangles)[order], line[order]
 
 
-def _corner_fields(row: bytes) -> int:
-    """Numbers per corner: v = 1, v/vt = 2, v/vt/vn and v//vn (read as v 0 vn) = 3."""
-    return row.split(None, 1)[0].count(b"/") + 1 if row.strip() else 1
+def _read_polygons(rows: list[bytes], count: int, fields: int, path: Path) -> np.ndarray:
+    """Polygons of `count` corners of v (1 field), v/vt (2), v/vt/vn or v//vn (3) as (N, count, 2), 0 = no vt."""
+    text = b" ".join(rows).replace(b"//", b" 0 ").replace(b"/", b" ")
+    values = _numbers(text, path, "f")
+    if len(values) != len(rows) * count * fields:
+        raise ScanError(f"{path.name}: an 'f' line mixes corners with and without texture")
+    values = values.reshape(-1, count, fields).astype(np.int64)
+    if values[..., :2].min() < 0:
+        raise ScanError(f"{path.name}: negative (relative) indices are not supported")
+    if fields == 1:
+        return np.concatenate([values, np.zeros_like(values)], axis=2)
+    return values[..., :2]
 
 
 def _check_range(index: np.ndarray, count: int, path: Path, what: str, optional: bool = False) -> None:
