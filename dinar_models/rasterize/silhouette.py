@@ -99,7 +99,7 @@ def _crossed_pairs(
     """Pixel pairs along `axis` (0 = x, 1 = y) with the outline between them.
 
     Each pair is decided by its outermost crossing and counts if that edge is steep for the axis (|dy| ≥ |dx|
-    for x): the other axis' pairs handle the other edges, so no piece of outline counts twice.
+    for x, |dx| > |dy| for y), so no piece of outline counts twice.
 
     Returns:
         image, edge, and the flat indices of the inner and outer pixels.
@@ -120,7 +120,7 @@ def _crossed_pairs(
     outward = torch.where(flat[left], 1.0, -1.0).to(place)
     score = outward * place[kept]
     best = score.new_full((flat.numel(),), -torch.inf).scatter_reduce(0, left, score, "amax")
-    steep = (run.abs() <= rise.abs())[kept]
+    steep = (run.abs() <= rise.abs() if axis == 0 else run.abs() < rise.abs())[kept]
     chosen = _first_of_each(left, (score == best[left]) & steep)
     kept, left, outward = kept[chosen], left[chosen], outward[chosen]
     inner, outer = torch.where(outward > 0, left, left + step), torch.where(outward > 0, left + step, left)
