@@ -87,12 +87,12 @@ def test_gradients_match_finite_differences(figure: tuple[Tensor, Tensor, Camera
         / (2 * h)
         for m in moves
     ]
-    for weight in weights:
+    for weight, tolerance in zip(weights, (0.03, 0.03, 0.1), strict=True):  # the blobs' parts nearly cancel
         free = vertices.clone().requires_grad_()
         (soft_silhouette(free, faces, camera, RASTERIZER) * weight).sum().backward()
         analytic = torch.stack([(free.grad * move).sum() for move in moves])
         numeric = torch.stack([(difference * weight).sum() for difference in differences])
-        assert (analytic - numeric).norm() < 0.06 * numeric.norm()
+        assert (analytic - numeric).norm() < tolerance * numeric.norm()
 
 
 def test_fit_recovers_a_translation(figure: tuple[Tensor, Tensor, Camera]) -> None:
