@@ -128,7 +128,9 @@ def sample_texture(
     values, sampled = _to_texture(values, seen, texels, supersample)
     island = F.max_pool2d(texels.island[None, None].float(), supersample)[0, 0].long()
     values, filled = fill_gaps(values, sampled, island, rules.fill_texels)
-    return TextureSample(values[:, :3], sampled.float(), filled.float(), values[:, 3])
+    values = torch.cat([values, sampled[:, None], filled[:, None]], dim=1)
+    values = grow_borders(values, filled, island)
+    return TextureSample(values[:, :3], values[:, 4].ceil(), values[:, 5], values[:, 3])
 
 
 def on_texels(
@@ -165,15 +167,33 @@ def fill_gaps(
     Never across islands, which the published code's dilation does.
     """
     for _ in range(rounds):
-        weighted = torch.cat([values, torch.ones_like(values[:, :1])], dim=1) * known[:, None]
-        total = torch.zeros_like(weighted)
-        for dy, dx in ((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)):
-            same = (_shifted(island, dy, dx, -1) == island) & (island >= 0)
-            total += _shifted(weighted, dy, dx, 0) * same
-        new = ~known & (total[:, -1] > 0)
-        mean = total[:, :-1] / total[:, -1:].clamp(min=1)
+        mean, found = _mean_of_neighbours(values, known, island)
+        new = found & ~known
         values, known = torch.where(new[:, None], mean, values), known | new
     return values, known
+
+
+def grow_borders(
+    values: Float[Tensor, "b c t t"], known: Bool[Tensor, "b t t"], island: Int[Tensor, "t t"]
+) -> Float[Tensor, "b c t t"]:
+    """Carry values one texel beyond the islands, so that bilinear look-ups at a seam mix in no empty texels."""
+    mean, found = _mean_of_neighbours(values, known, island.new_zeros(island.shape))
+    return torch.where((found & (island < 0))[:, None], mean, values)
+
+
+def _mean_of_neighbours(
+    values: Float[Tensor, "b c t t"], known: Bool[Tensor, "b t t"], label: Int[Tensor, "t t"]
+) -> tuple[Float[Tensor, "b c t t"], Bool[Tensor, "b t t"]]:
+    """Mean over the known ones of a texel's eight neighbours with its own label, and where there is any.
+
+    Texels with a negative label have no neighbours.
+    """
+    weighted = torch.cat([values, torch.ones_like(values[:, :1])], dim=1) * known[:, None]
+    total = torch.zeros_like(weighted)
+    for dy, dx in ((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)):
+        same = (_shifted(label, dy, dx, -1) == label) & (label >= 0)
+        total += _shifted(weighted, dy, dx, 0) * same
+    return total[:, :-1] / total[:, -1:].clamp(min=1), total[:, -1] > 0
 
 
 def merge_textures(
