@@ -1,0 +1,177 @@
+"""The latent diffusion prior that completes a texture (paper section 3.3), thin over diffusers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
+from jaxtyping import Float
+from torch import Tensor, nn
+
+LATENT_CHANNELS = 6
+Prediction = Literal["epsilon", "v_prediction"]
+Sampler = Literal["ddim", "dpm++"]
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Sizes and schedule; the defaults are the published ones.
+
+    Attributes:
+        latent_size: side of the latent texture.
+        widths: channels per level, the first at full size.
+        attention: per level, whether it has attention.
+        layers: residual blocks per level.
+        groups: of the group norms.
+        head_width: channels per attention head.
+        dropout: in residual blocks.
+        prediction: what the net predicts: the noise (paper), or v (Salimans and Ho, ICLR 2022).
+        beta_start, beta_end: of the schedule linear in √β (the latent diffusion paper's).
+        steps: of the forward process.
+    """
+
+    latent_size: int = 64
+    widths: tuple[int, ...] = (256, 512, 768, 1024)
+    attention: tuple[bool, ...] = (False, True, True, True)
+    layers: int = 2
+    groups: int = 8
+    head_width: int = 64
+    dropout: float = 0.5
+    prediction: Prediction = "epsilon"
+    beta_start: float = 3e-4
+    beta_end: float = 2e-2
+    steps: int = 1000
+
+
+class LatentDiffusion(nn.Module):
+    """p(z_merged | z_partial, mask) in the VQGAN's latent space, before quantisation.
+
+    The U-Net sees the noisy latent, the partial latent and the mask B_fill, concatenated. Latents are
+    standardised inside with the training set's mean and deviation.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, config: DiffusionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.unet = UNet2DModel(
+            sample_size=config.latent_size,
+            in_channels=2 * LATENT_CHANNELS + 1,
+            out_channels=LATENT_CHANNELS,
+            block_out_channels=config.widths,
+            layers_per_block=config.layers,
+            norm_num_groups=config.groups,
+            attention_head_dim=config.head_width,
+            dropout=config.dropout,
+            downsample_type="resnet",
+            upsample_type="resnet",
+            down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in config.attention),
+            up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(config.attention)),
+        )
+        self.register_buffer("mean", torch.zeros(LATENT_CHANNELS))
+        self.register_buffer("deviation", torch.ones(LATENT_CHANNELS))
+        self.noise = DDPMScheduler(**_schedule(config))
+
+    @staticmethod
+    def from_config(config: Mapping[str, Any]) -> "LatentDiffusion":
+        """From the values that weights carry."""
+        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+        return LatentDiffusion(DiffusionConfig(**lists))
+
+    def config_dict(self) -> dict[str, Any]:
+        """What weights carry: the inverse of `from_config`."""
+        return asdict(self.config)
+
+    def set_statistics(self, mean: Float[Tensor, "6"], deviation: Float[Tensor, "6"]) -> None:
+        """Mean and deviation of the training latents, per channel."""
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation)
+
+    def loss(
+        self,
+        z_merged: Float[Tensor, "b 6 t t"],
+        z_partial: Float[Tensor, "b 6 t t"],
+        mask: Float[Tensor, "b 1 t t"],
+        *,
+        generator: torch.Generator,
+    ) -> Float[Tensor, " b"]:
+        """Eq. 1 at random timesteps: mean squared error of the prediction, one value per sample."""
+        z = self._standardise(z_merged)
+        noise = torch.randn(z.shape, generator=generator, device=z.device, dtype=z.dtype)
+        t = torch.randint(0, self.config.steps, (len(z),), generator=generator, device=z.device)
+        noisy = self.noise.add_noise(z, noise, t)
+        target = noise if self.config.prediction == "epsilon" else self.noise.get_velocity(z, noise, t)
+        predicted = self._predict(noisy, t, self._standardise(z_partial), mask)
+        return (predicted.float() - target).square().mean((1, 2, 3))
+
+    @torch.no_grad()
+    def sample(
+        self,
+        z_partial: Float[Tensor, "b 6 t t"],
+        mask: Float[Tensor, "b 1 t t"],
+        *,
+        generator: torch.Generator,
+        steps: int = 25,
+        sampler: Sampler = "dpm++",
+        clamp_known: bool = False,
+        progress: Callable[[int], None] = lambda step: None,
+    ) -> Float[Tensor, "b 6 t t"]:
+        """Complete latents from noise.
+
+        Args:
+            steps: of the sampler; the published code takes 200 with ddim.
+            sampler: `ddim` with η = 1 (published), or the second-order `dpm++`.
+            clamp_known: before each step put the noised partial latent where the eroded mask says that it is
+                known (RePaint; in the published code, not in the paper).
+            progress: called with each finished step.
+        """
+        scheduler = SAMPLERS[sampler](self.config)
+        scheduler.set_timesteps(steps)
+        known = self._standardise(z_partial)
+        inner = -F.max_pool2d(-mask, 3, stride=1, padding=1)
+        x = torch.randn(known.shape, generator=generator, device=known.device, dtype=known.dtype)
+        for i, t in enumerate(scheduler.timesteps):
+            if clamp_known:
+                noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+                x = inner * self.noise.add_noise(known, noise, t[None]) + (1 - inner) * x
+            predicted = self._predict(x, t.expand(len(x)).to(x.device), known, mask).float()
+            more = {"eta": 1.0} if sampler == "ddim" else {}
+            x = scheduler.step(predicted, t, x, generator=generator, **more).prev_sample
+            progress(i + 1)
+        return x * self.deviation[:, None, None] + self.mean[:, None, None]
+
+    def _predict(self, noisy: Tensor, t: Tensor, known: Tensor, mask: Tensor) -> Tensor:
+        return self.unet(torch.cat([noisy, known, mask], dim=1), t).sample
+
+    def _standardise(self, z: Tensor) -> Tensor:
+        return (z - self.mean[:, None, None]) / self.deviation[:, None, None]
+
+
+def latent_mask(filled: Float[Tensor, "b 1 s s"], size: int) -> Float[Tensor, "b 1 t t"]:
+    """B_fill resized bilinearly to the latent size (paper section 3.3; the published code takes the nearest)."""
+    return F.interpolate(filled, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+
+
+def _schedule(config: DiffusionConfig) -> dict[str, Any]:
+    return {
+        "num_train_timesteps": config.steps,
+        "beta_start": config.beta_start,
+        "beta_end": config.beta_end,
+        "beta_schedule": "scaled_linear",
+        "prediction_type": config.prediction,
+    }
+
+
+def _ddim(config: DiffusionConfig) -> DDIMScheduler:
+    return DDIMScheduler(**_schedule(config), clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+
+
+def _dpm(config: DiffusionConfig) -> DPMSolverMultistepScheduler:
+    return DPMSolverMultistepScheduler(**_schedule(config), timestep_spacing="trailing")
+
+
+SAMPLERS: dict[Sampler, Callable[[DiffusionConfig], Any]] = {"ddim": _ddim, "dpm++": _dpm}
