@@ -56,7 +56,8 @@ def run(params: BuildBodyParams, inputs: Paths, outputs: Paths, runtime: Runtime
         np.savez_compressed(folder / "smplx" / FILE_NAME, **arrays)
         body_digest = BodyModel.load(folder).digest
         log.info("%s body written, %d vertices; building its atlas", kind, len(arrays["v_template"]))
-        atlas = build_atlas(arrays["v_template"], arrays["f"].astype(np.int64), arrays["weights"])
+        joints = arrays["J_regressor"] @ arrays["v_template"]
+        atlas = build_atlas(arrays["v_template"], arrays["f"].astype(np.int64), arrays["weights"], joints)
         atlas.save(folder / "atlas.npz")
         card = {"kind": kind, "body_digest": body_digest, "atlas_digest": atlas.digest}
         write_file(folder / "body.json", json.dumps(card, indent=1, sort_keys=True) + "\n")

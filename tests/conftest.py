@@ -45,5 +45,8 @@ def _body_code_digest() -> str:
 
     modules = [ROOT / "stages" / "build_body.py", ROOT / "dinar_models" / "body.py", Path(__file__)]
     modules += sorted((ROOT / "stages" / "makehuman").glob("*.py"))
-    modules += sorted((ROOT / "dinar_models").glob("uv_*.py"))
+    modules += [
+        ROOT / "dinar_models" / "uv_atlas.py",
+        *sorted((ROOT / "dinar_models" / "atlas").glob("*.py")),
+    ]
     return digest_bytes(*(path.read_bytes() for path in modules))
