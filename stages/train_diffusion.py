@@ -1,0 +1,160 @@
+"""Train the latent diffusion prior on pairs of partial and merged latents (paper section 3.3)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers.training_utils import EMAModel
+from pydantic import Field
+
+from dinar_models.diffusion import DiffusionConfig, LatentDiffusion, Prediction
+from stages._core.cli import main
+from stages._core.digests import work_key
+from stages._core.params import StageParams
+from stages._core.precision import DtypeChoice, resolve_dtype
+from stages._core.publish import publish
+from stages._core.runtime import Runtime
+from stages._core.seeds import generator_for, rng_for
+from stages._core.stage import Paths, Stage, Summary
+from stages._core.store import Store, open_store
+from stages._core.train_loop import TrainLoop
+from stages._core.weights import save_weights
+
+
+class TrainDiffusionParams(StageParams):
+    """Net, schedule, and how long."""
+
+    seed: int
+    datasets: list[str] = Field(description="data sets of scans whose latents are learnt from")
+    steps: int = Field(ge=1, description="optimiser steps")
+    batch: int = Field(16, ge=1, description="pairs per step")
+    rate: float = Field(3e-4, gt=0, le=1, description="peak learning rate of AdamW")
+    warmup: int = Field(100, ge=0, description="steps of linear warm-up, then cosine to a tenth")
+    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
+    ema: float = Field(0.999, gt=0, lt=1, description="decay of the averaged weights, which are what is kept")
+    widths: list[int] = Field([64, 128, 192], description="channels per level, the first at full size")
+    attention: list[bool] = Field([False, True, True], description="whether a level has attention")
+    layers: int = Field(2, ge=1, description="residual blocks per level")
+    groups: int = Field(8, ge=1, description="of the group norms")
+    head_width: int = Field(32, ge=1, description="channels per attention head")
+    dropout: float = Field(0.0, ge=0, lt=1, description="in residual blocks")
+    prediction: Prediction = Field("v_prediction", description="what the net predicts (paper: epsilon)")
+    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
+    validate_every: int = Field(200, ge=1, description="steps between looks at the val split")
+    dtype: DtypeChoice = "auto"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """All pairs of one split in memory: they are small (13 channels of the latent size, float16)."""
+
+    z_partial: torch.Tensor
+    z_merged: torch.Tensor
+    mask: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+    def batch(self, rows: np.ndarray, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(z_merged, z_partial, mask) of some pairs, float32."""
+        return tuple(t[rows].to(device).float() for t in (self.z_merged, self.z_partial, self.mask))  # type: ignore[return-value]
+
+
+def run(params: TrainDiffusionParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
+    """Train, keep the averaged weights, and record the last validation loss."""
+    stores = [open_store(inputs[f"latents.{name}"], "latents") for name in params.datasets]
+    train, val = read_pairs(stores, "train"), read_pairs(stores, "val")
+    if len(train) == 0:
+        raise ValueError("no pair of the train split: see the reasons in the latents' rejects.parquet")
+    net = build(params, train).to(runtime.device, memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(net.unet.parameters(), lr=params.rate, weight_decay=params.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_factor(step, params))
+    ema = EMAModel(net.unet.parameters(), decay=params.ema, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
+    key = work_key(params, inputs.values())
+    loop = TrainLoop(
+        name="train_diffusion",
+        work=runtime.work_dir("train_diffusion", key),
+        steps=params.steps,
+        seed=params.seed,
+        checkpoint_every=params.checkpoint_every,
+        runtime=runtime,
+        state={"net": net, "optimiser": optimiser, "schedule": schedule, "ema": ema},
+    )
+    dtype = resolve_dtype(params.dtype, runtime.device)
+    for step in loop:
+        rows = rng_for(params.seed, "train_diffusion", step).integers(0, len(train), params.batch)
+        generator = generator_for(params.seed, "train_diffusion noise", step, device=runtime.device)
+        with torch.autocast(runtime.device, dtype, enabled=dtype != torch.float32):
+            loss = net.train().loss(*train.batch(rows, runtime.device), generator=generator).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.unet.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        ema.step(net.unet.parameters())
+        loop.log(loss=loss)
+        if len(val) and (step + 1) % params.validate_every == 0:
+            loop.log(val=validation_loss(net, ema, val, params, runtime.device))
+    ema.copy_to(net.unet.parameters())
+    with publish(outputs["diffusion"]) as folder:
+        save_weights(folder, "diffusion", net.float(), net.config_dict(), digests(stores))
+        loop.save_history(folder)
+    loop.clean()
+    return {"pairs": len(train), "steps": params.steps, "loss": round(loop.history[-1]["loss"], 4)}
+
+
+def build(params: TrainDiffusionParams, train: Pairs) -> LatentDiffusion:
+    """The net with the training latents' statistics."""
+    names = ("layers", "groups", "head_width", "dropout", "prediction")
+    torch.manual_seed(params.seed)
+    config = DiffusionConfig(
+        latent_size=train.mask.shape[-1],
+        widths=tuple(params.widths),
+        attention=tuple(params.attention),
+        **{name: getattr(params, name) for name in names},
+    )
+    net = LatentDiffusion(config)
+    z = train.z_merged.float()
+    net.set_statistics(z.mean((0, 2, 3)), z.std((0, 2, 3)).clamp_min(1e-3))
+    return net
+
+
+def read_pairs(stores: list[Store], split: str) -> Pairs:
+    """The valid pairs of one split of all data sets."""
+    columns = []
+    for name in ("z_partial", "z_merged", "mask"):
+        columns.append(torch.cat([torch.from_numpy(s.read(name, s.ok_rows(split))) for s in stores]))
+    return Pairs(*columns)
+
+
+@torch.no_grad()
+def validation_loss(
+    net: LatentDiffusion, ema: EMAModel, val: Pairs, params: TrainDiffusionParams, device: str
+) -> float:
+    """Loss of the averaged weights on fixed pairs, timesteps and noise."""
+    ema.store(net.unet.parameters())
+    ema.copy_to(net.unet.parameters())
+    rows = rng_for(params.seed, "train_diffusion val").integers(0, len(val), 64)
+    generator = generator_for(params.seed, "train_diffusion val noise", device=device)
+    loss = net.eval().loss(*val.batch(rows, device), generator=generator).mean()
+    ema.restore(net.unet.parameters())
+    return float(loss)
+
+
+def rate_factor(step: int, params: TrainDiffusionParams) -> float:
+    """Linear warm-up, then a cosine down to a tenth."""
+    if step < params.warmup:
+        return (step + 1) / params.warmup
+    share = (step - params.warmup) / max(params.steps - params.warmup, 1)
+    return 0.1 + 0.9 * 0.5 * (1 + float(np.cos(np.pi * min(share, 1.0))))
+
+
+def digests(stores: list[Store]) -> dict[str, str]:
+    """Body and atlas that the latents belong to."""
+    return {name: str(stores[0].attrs[name]) for name in ("body", "atlas")}
+
+
+STAGE = Stage("train_diffusion", TrainDiffusionParams, inputs=("latents.*",), outputs=("diffusion",), run=run)
+
+if __name__ == "__main__":
+    main(STAGE)
