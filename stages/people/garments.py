@@ -19,7 +19,9 @@ _COLLARS: dict[str, tuple[float, float, float]] = {
     "boat": (0.140, 0.075, 0.090),
 }
 _NECK_BASE = np.array([0.0, 0.605, 0.028])
-WHOLE_SLEEVE = 0.46
+WHOLE_SLEEVE, WHOLE_LEG = 0.459, 0.752
+"""Where the tights end: metres from the shoulder along the arm, and from the hip along the leg."""
+
 NECK_TOP = 0.64
 """Above every garment, m: the tights end a little lower."""
 
@@ -53,7 +55,8 @@ class Bottom:
     Attributes:
         kind: which helper it is made of.
         waist: height of the upper border.
-        length: trousers: metres from the hip along the leg (knee 0.42, ankle 0.80); skirt: height of the hem.
+        length: trousers: metres from the hip along the leg (knee 0.42, at most 0.752); skirt: height of the hem.
+        drop: how much further down the hem is pulled, for trousers that reach the shoe (ankle 0.80).
         flare: widening towards the hem, share of the limb's distance from its axis.
     """
 
@@ -63,6 +66,7 @@ class Bottom:
     ease: float = 0.008
     looseness: float = 0.3
     flare: float = 0.0
+    drop: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def bottom_field(bottom: Bottom, anatomy: Anatomy) -> np.ndarray:
 
 def shoe_field(shoes: Shoes, anatomy: Anatomy) -> np.ndarray:
     """(N,) metres below the shoe's upper border, which is a little lower towards the toes."""
-    return shoes.height - anatomy.reference[:, 1] - 0.12 * np.maximum(anatomy.reference[:, 2], 0)
+    return shoes.height - anatomy.reference[:, 1] - 0.04 * np.maximum(anatomy.reference[:, 2], 0)
 
 
 def drape(
@@ -132,7 +136,7 @@ def drape(
     """
     normals = vertex_normals(body, faces)
     cloth = body + normals * ease[:, None]
-    for _ in range(3 + round(30 * looseness)):
+    for _ in range(5 + round(40 * looseness)):
         cloth = 0.4 * cloth + 0.6 * (mean @ cloth)
         missing = 0.7 * ease - ((cloth - body) * normals).sum(axis=1)
         cloth += normals * np.maximum(missing, 0)[:, None]
@@ -192,10 +196,10 @@ def waves(
     return total * np.float32(np.sqrt(2 / count) * 0.6)
 
 
-def flatten_soles(foot: np.ndarray, shoes: Shoes, anatomy: Anatomy) -> np.ndarray:
-    """Turn the lower side of an offset foot (N, 3) into a flat sole `shoes.sole` below the foot."""
-    floor = foot[:, 1].min() - shoes.sole
-    low = smoothstep(-0.785, -0.812, anatomy.reference[:, 1])
-    result = foot.copy()
-    result[:, 1] += low * (floor - foot[:, 1])
-    return result
+SOLE_TOP = -0.797
+"""Height on the neutral foot, m, at which the upper meets the sole."""
+
+
+def sole_field(anatomy: Anatomy) -> np.ndarray:
+    """(N,) metres above the line where the upper meets the sole."""
+    return anatomy.reference[:, 1] - SOLE_TOP

@@ -1,5 +1,6 @@
 """Hair: a shell over the scalp, a curtain lofted from the base mesh's hair helper, a bun or ponytail."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,7 +60,8 @@ def above_hairline(anatomy: Anatomy, recession: float = 0.0) -> np.ndarray:
     x, y, z = anatomy.reference.T
     degrees = np.degrees(np.arctan2(np.abs(x), z - _HEAD_AXIS_Z))
     line = np.interp(degrees, _HAIRLINE[:, 0], _HAIRLINE[:, 1])
-    return y - line - recession * smoothstep(75.0, 30.0, degrees)
+    ragged = 0.0022 * np.sin(5.3e2 * x + 40 * z) + 0.0016 * np.sin(9.1e2 * x + 1.3e3 * z)
+    return y - line - recession * smoothstep(75.0, 30.0, degrees) + ragged
 
 
 def shell_thickness(anatomy: Anatomy, shape: HairShape, recession: float, clumps: np.ndarray) -> np.ndarray:
@@ -131,7 +133,7 @@ def _pieces(quads: np.ndarray) -> list[np.ndarray]:
 
 def _strip_columns(quads: np.ndarray) -> np.ndarray:
     """(rows, 2) vertex numbers of a ribbon one quad wide, from its first quad to its last."""
-    shared = [np.intersect1d(a, b) for a, b in zip(quads[:-1], quads[1:], strict=True)]
+    shared = [np.intersect1d(a, b) for a, b in itertools.pairwise(quads)]
     start = np.setdiff1d(quads[0], shared[0])
     rows = [start, *shared, np.setdiff1d(quads[-1], shared[-1])]
     columns = [rows[0][0], rows[0][1]]
@@ -185,7 +187,7 @@ def tail_shape(style: str, length: float) -> np.ndarray:
         radius = 0.036 * np.sqrt(np.clip(1 - (2 * t - 1) ** 2, 0.0, 1))
         centre = np.stack([0 * t, 0.012 - 0.01 * t, 0.014 - 0.062 * t], axis=1)
     else:
-        radius = 0.026 * np.sqrt(np.clip(1 - (2 * t - 1) ** 6, 0.0, 1)) * (1 - 0.45 * t)
+        radius = 0.026 * np.sqrt(np.clip(1 - (2 * t - 1) ** 4, 0.0, 1)) * (1 - 0.35 * t)
         fall = smoothstep(0.0, 0.35, t)
         centre = np.stack([0 * t, 0.02 * (t > 0) - length * t * fall, 0.01 - 0.055 * fall + 0.02 * t], axis=1)
     tangent = np.gradient(centre, axis=0)

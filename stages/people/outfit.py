@@ -8,7 +8,7 @@ import numpy as np
 from stages.makehuman.phenotypes import Phenotypes
 from stages.people.anatomy import BACK, FRONT
 from stages.people.fabrics import Fabric, Pattern, sample_motif
-from stages.people.garments import WHOLE_SLEEVE, Bottom, Collar, Shoes, Top
+from stages.people.garments import WHOLE_LEG, WHOLE_SLEEVE, Bottom, Collar, Shoes, Top
 from stages.people.hair import SHAPES
 from stages.people.skin_and_hair import HAIR_COLOURS, IRIS_COLOURS, Colour, Looks
 
@@ -116,7 +116,7 @@ def _sample_top(feminine: float, skirt: bool, rng: np.random.Generator) -> Top:
 def _sample_trousers(feminine: float, rng: np.random.Generator) -> Bottom:
     short = rng.random() < 0.25
     length = float(
-        rng.uniform(0.20, 0.36) if short else rng.choice([0.80, 0.79, 0.74, 0.68], p=[0.5, 0.25, 0.15, 0.1])
+        rng.uniform(0.20, 0.36) if short else rng.choice([WHOLE_LEG, 0.70, 0.62], p=[0.75, 0.15, 0.1])
     )
     loose = float(
         rng.choice([0.05, 0.3, 0.7], p=[0.2 + 0.25 * feminine, 0.5 - 0.2 * feminine, 0.3 - 0.05 * feminine])
@@ -128,6 +128,7 @@ def _sample_trousers(feminine: float, rng: np.random.Generator) -> Bottom:
         ease=0.005 + 0.012 * loose,
         looseness=loose,
         flare=float(rng.choice([0.0, 0.15, 0.35], p=[0.6, 0.25, 0.15])) if not short else 0.12,
+        drop=float(rng.uniform(0.03, 0.055)) if length == WHOLE_LEG else 0.0,
     )
 
 
@@ -139,10 +140,10 @@ def _sample_skirt(rng: np.random.Generator) -> Bottom:
 
 
 def _sample_shoes(bare_legs: bool, rng: np.random.Generator) -> Shoes:
-    height = float(rng.choice([-0.765, -0.745, -0.70, -0.55], p=[0.3, 0.4, 0.15, 0.15]))
+    height = float(rng.choice([-0.757, -0.745, -0.70, -0.55], p=[0.35, 0.35, 0.15, 0.15]))
     if not bare_legs and height > -0.6:
         height = -0.70
-    return Shoes(height, sole=float(rng.uniform(0.015, 0.035)), bulk=float(rng.uniform(0.004, 0.008)))
+    return Shoes(height, sole=float(rng.uniform(0.003, 0.016)), bulk=float(rng.uniform(0.007, 0.010)))
 
 
 def _sole_colour(rng: np.random.Generator) -> Colour:
@@ -173,8 +174,12 @@ def _sample_fabric(
 def _sample_colour(rng: np.random.Generator, neutral_share: float) -> Colour:
     if rng.random() < neutral_share:
         return _NEUTRALS[int(rng.integers(len(_NEUTRALS)))]
-    hue, saturation, value = rng.random(), rng.uniform(0.35, 0.85), rng.uniform(0.35, 0.9)
-    return colorsys.hsv_to_rgb(hue, saturation, value)
+    # Dyes are rarely both bright and saturated, and seldom green or violet.
+    hue = float(rng.choice([0.0, 0.04, 0.10, 0.14, 0.25, 0.38, 0.50, 0.57, 0.63, 0.78, 0.92])) + rng.normal(
+        0, 0.02
+    )
+    value = rng.uniform(0.3, 0.92)
+    return colorsys.hsv_to_rgb(hue % 1, rng.uniform(0.2, 0.8) * (1.15 - 0.55 * value), value)
 
 
 def _contrasting(colour: Colour, rng: np.random.Generator) -> Colour:

@@ -11,7 +11,7 @@ from stages.people.hair import above_hairline
 from stages.people.labels import Part
 from stages.people.outfit import Outfit
 from stages.people.skin_and_hair import paint_eyes, paint_face, paint_hair, paint_skin, strand_coordinates
-from stages.people.template import TEXTURE_SIZE, Layer, Template
+from stages.people.template import TEXTURE_SIZE, Layer, Template, swatch_texels
 
 _SKIN_LAYERS = ("head", "trunk", "hand_l", "hand_r", "foot_l", "foot_r")
 _CURTAIN_WIDTH, _CURTAIN_LENGTH, _TAIL_WIDTH = 0.75, 0.65, 0.2
@@ -35,6 +35,9 @@ def paint(template: Template, outfit: Outfit, rng: np.random.Generator) -> tuple
         colour, label = painter(layer, outfit, rng)
         colours[layer.texel] = np.rint(np.clip(colour, 0, 1) * 255)
         labels[layer.texel] = label
+    for swatch, label in (("sole_l", Part.LEFT_SHOE), ("sole_r", Part.RIGHT_SHOE)):
+        colours[swatch_texels(swatch)] = np.rint(np.array(outfit.shoe_colours[2]) * 255)
+        labels[swatch_texels(swatch)] = label
     nearest = template.nearest_texel[lower]
     size = (TEXTURE_SIZE, TEXTURE_SIZE)
     return colours[nearest].reshape(*size, 3), labels[nearest].reshape(size)
@@ -83,10 +86,10 @@ def _top(layer: Layer, outfit: Outfit, rng: np.random.Generator) -> Painted:
     if outfit.coat:
         colour = _open_front(colour, outfit, cloth)
     if outfit.trim is not None:
-        colour = _blend(colour, np.array(outfit.trim), smoothstep(0.020, 0.016, edge))
+        colour = _blend(colour, np.array(outfit.trim), smoothstep(0.022, 0.014, edge))
     if outfit.buttons:
         colour = _placket(colour, cloth)
-    colour = _seams(colour, cloth, edge)
+    colour = _seams(colour, edge)
     label = Part.DRESS if outfit.dress else Part.COAT if outfit.coat else Part.UPPER_CLOTHES
     return colour, np.full(len(colour), label)
 
@@ -96,7 +99,7 @@ def _bottom(layer: Layer, outfit: Outfit, rng: np.random.Generator) -> Painted:
     trousers = outfit.bottom.kind == "trousers"
     cloth = cloth_coordinates(at, trousers=trousers)
     colour = paint_fabric(outfit.bottom_fabric, cloth, rng)
-    colour = _seams(colour, cloth, bottom_field(outfit.bottom, at))
+    colour = _seams(colour, bottom_field(outfit.bottom, at))
     if trousers:
         colour = _pockets_and_fly(colour, at)
     if outfit.belt is not None:
@@ -110,15 +113,14 @@ def _bottom(layer: Layer, outfit: Outfit, rng: np.random.Generator) -> Painted:
 
 def _shoes(layer: Layer, outfit: Outfit, rng: np.random.Generator) -> Painted:
     at = layer.texel_anatomy
-    upper, accent, sole = (np.array(c) for c in outfit.shoe_colours)
+    upper, accent = (np.array(c) for c in outfit.shoe_colours[:2])
     x, y, z = at.reference.T
     colour = np.tile(upper, (len(y), 1))
     laces = (
         (np.abs(np.abs(x) - 0.205) < 0.018) & (np.sin(z * 420) > 0.2) & (z > 0.03) & (z < 0.13) & (y > -0.79)
     )
     colour = _blend(colour, accent, 0.85 * laces)
-    colour = _blend(colour, accent, 0.8 * smoothstep(0.016, 0.012, shoe_field(outfit.shoes, at)))
-    colour = _blend(colour, sole, smoothstep(-0.797, -0.800, y))
+    colour = _blend(colour, accent, 0.8 * smoothstep(0.018, 0.010, shoe_field(outfit.shoes, at)))
     return colour, np.where(x > 0, Part.LEFT_SHOE, Part.RIGHT_SHOE)
 
 
@@ -155,10 +157,10 @@ def _blend(colour: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarr
     return colour + share[:, None] * (other - colour)
 
 
-def _seams(colour: np.ndarray, cloth: ClothCoordinates, edge: np.ndarray) -> np.ndarray:
-    """A stitched line 1.5 cm inside every border, and side seams."""
-    stitch = np.exp(-(((edge - 0.015) / 0.002) ** 2))
-    return colour * (1 - 0.25 * stitch)[:, None]
+def _seams(colour: np.ndarray, edge: np.ndarray) -> np.ndarray:
+    """A stitched line 1.6 cm inside every border; narrower than two texels it would look like teeth."""
+    stitch = np.exp(-(((edge - 0.016) / 0.0035) ** 2))
+    return colour * (1 - 0.15 * stitch)[:, None]
 
 
 def _open_front(colour: np.ndarray, outfit: Outfit, cloth: ClothCoordinates) -> np.ndarray:

@@ -6,11 +6,12 @@ import numpy as np
 
 from stages.people.anatomy import cloth_coordinates, smoothstep
 from stages.people.garments import (
+    WHOLE_LEG,
     bottom_field,
     drape,
-    flatten_soles,
     folds,
     shoe_field,
+    sole_field,
     top_field,
     waves,
     widen,
@@ -19,7 +20,7 @@ from stages.people.hair import above_hairline, curtain_length, shell_thickness, 
 from stages.people.outfit import Outfit
 from stages.people.patches import Cut, clip, drop_faces, hem, neighbour_mean, vertex_normals, whole
 from stages.people.poses import PosedSkeleton, skin
-from stages.people.template import Layer, Template
+from stages.people.template import Layer, Template, swatch_uv
 
 COVERED = 0.022
 """How far under a border, m, a lower layer still reaches; beyond that it is taken away."""
@@ -72,7 +73,7 @@ def dress(template: Template, body: np.ndarray, outfit: Outfit, rng: np.random.G
     pieces = [_skin_piece(layers[name], body, outfit) for name in _SKIN_LAYERS]
     pieces += [_plain_piece(layers[name], body) for name in ("eye_l", "eye_r")]
     pieces += [_top_piece(layers["top"], body, outfit, rng), _bottom_piece(lower, body, outfit, rng)]
-    pieces.append(_shoes_piece(layers["shoes"], body, outfit))
+    pieces += _shoe_pieces(layers["shoes"], body, outfit)
     return [p for p in pieces + _hair_pieces(template, body, outfit, rng) if len(p.cut.faces)]
 
 
@@ -110,12 +111,11 @@ def _plain_piece(layer: Layer, body: np.ndarray) -> Piece:
 def _skin_piece(layer: Layer, body: np.ndarray, outfit: Outfit) -> Piece:
     """Bare skin, without what clothes and hair hide."""
     at = layer.anatomy
-    cover = np.maximum.reduce([
-        top_field(outfit.top, at), bottom_field(outfit.bottom, at), shoe_field(outfit.shoes, at)
-    ])  # fmt: skip
+    covers = [top_field(outfit.top, at), bottom_field(outfit.bottom, at), shoe_field(outfit.shoes, at)]
     if outfit.looks.hair is not None:
-        cover = np.maximum(cover, above_hairline(at, outfit.looks.recession) - 0.005)
-    hidden = (cover > COVERED)[layer.patch.faces].all(axis=1)
+        covers.append(above_hairline(at, outfit.looks.recession) - 0.005)
+    # One garment must cover a whole face: between two that almost meet, skin shows.
+    hidden = np.any([(cover > COVERED)[layer.patch.faces].all(axis=1) for cover in covers], axis=0)
     return Piece(layer.patch.lift @ body, layer.weights, drop_faces(_whole_cut(layer), hidden))
 
 
@@ -128,8 +128,18 @@ def _top_piece(layer: Layer, body: np.ndarray, outfit: Outfit, rng: np.random.Ge
     rest = _hang(layer, body, ease, top.looseness, rng)
     cut = clip(_whole_cut(layer), top_field(top, at))
     if top.tucked:
+        rest = _tuck(rest, layer, body, outfit.bottom.waist)
         cut = _without(cut, layer, bottom_field(outfit.bottom, at))
     return Piece(rest, layer.weights, cut, thickness=0.7 * top.ease + 0.002)
+
+
+def _tuck(rest: np.ndarray, layer: Layer, body: np.ndarray, waist: float) -> np.ndarray:
+    """Draw a top in towards the body where a waistband holds it."""
+    patch = layer.patch
+    lying = patch.lift @ body
+    tight = lying + 0.003 * vertex_normals(lying, patch.faces)
+    held = smoothstep(waist + 0.05, waist, layer.anatomy.reference[:, 1])[:, None]
+    return rest + held * (layer.anatomy.arm_weight < 0.5)[:, None] * (tight - rest)
 
 
 def _bottom_piece(layer: Layer, body: np.ndarray, outfit: Outfit, rng: np.random.Generator) -> Piece:
@@ -137,9 +147,10 @@ def _bottom_piece(layer: Layer, body: np.ndarray, outfit: Outfit, rng: np.random
     over_top = (
         (outfit.top.ease + 0.004) * smoothstep(0.02, 0.12, at.reference[:, 1]) if outfit.top.tucked else 0.0
     )
-    over_shoes = (outfit.shoes.bulk + 0.004) * smoothstep(0.62, 0.76, at.leg)
+    over_shoes = (outfit.shoes.bulk + 0.008) * smoothstep(0.58, 0.72, at.leg)
     rest = _hang(layer, body, np.maximum(bottom.ease + over_top, over_shoes), bottom.looseness, rng)
     rest = _flare(rest, layer, outfit)
+    rest[:, 1] -= bottom.drop * smoothstep(0.55, WHOLE_LEG, at.leg)
     cut = clip(_whole_cut(layer), bottom_field(bottom, at))
     if not outfit.top.tucked:
         cut = _without(cut, layer, top_field(outfit.top, at))
@@ -181,15 +192,35 @@ def _without(cut: Cut, layer: Layer, cover: np.ndarray) -> Cut:
     return drop_faces(cut, deep[cut.faces].all(axis=1))
 
 
-def _shoes_piece(layer: Layer, body: np.ndarray, outfit: Outfit) -> Piece:
+def _shoe_pieces(layer: Layer, body: np.ndarray, outfit: Outfit) -> list[Piece]:
+    """Uppers and soles of both feet."""
     patch, at = layer.patch, layer.anatomy
     foot = patch.lift @ body
     ease = np.full(patch.size, outfit.shoes.bulk)
     foot = drape(foot, patch.faces, neighbour_mean(patch.faces, patch.size), ease, 0.0)
-    cut = clip(_whole_cut(layer), shoe_field(outfit.shoes, at))
+    shoe = clip(_whole_cut(layer), shoe_field(outfit.shoes, at))
     if outfit.bottom.kind == "trousers":
-        cut = _without(cut, layer, bottom_field(outfit.bottom, at))
-    return Piece(flatten_soles(foot, outfit.shoes, at), layer.weights, cut, thickness=outfit.shoes.bulk)
+        shoe = _without(shoe, layer, bottom_field(outfit.bottom, at))
+    upper, below = clip(shoe, sole_field(at)), clip(shoe, -sole_field(at))
+    return [Piece(foot, layer.weights, upper), _sole_piece(below, foot, layer, outfit.shoes.sole)]
+
+
+def _sole_piece(below: Cut, foot: np.ndarray, layer: Layer, thickness: float) -> Piece:
+    """Flatten what lies below the upper to the floor and put a wall around it."""
+    edge, wall, _ = hem(below)
+    points, weights = below.blend @ foot, below.blend @ layer.weights
+    flat = points.copy()
+    flat[:, 1] = foot[:, 1].min() - thickness
+    faces = np.concatenate([below.faces, wall])
+    left = (below.blend @ layer.anatomy.reference)[faces[:, 0], 0] > 0
+    # A wall of a few millimetres has no texels of its own: soles take a swatch's colour.
+    swatches = np.array([swatch_uv("sole_r"), swatch_uv("sole_l")])
+    uv_faces = np.repeat(left[:, None].astype(int), 3, axis=1)
+    return Piece(
+        np.concatenate([flat, points[edge]]),
+        np.concatenate([weights, weights[edge]]),
+        whole(faces, swatches, uv_faces, len(flat) + len(edge)),
+    )
 
 
 def _hair_pieces(

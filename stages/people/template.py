@@ -33,6 +33,10 @@ SLOTS: dict[str, tuple[int, int, int, int]] = {
     "foot_l": (0, 908, 160, 116),
     "foot_r": (164, 908, 160, 116),
 }
+
+SWATCHES = {"sole_l": (744, 500, 32, 32), "sole_r": (784, 500, 32, 32)}
+"""Rectangles of one colour each, for surfaces too narrow to have texels of their own."""
+
 GARMENT_TOP_LOW, GARMENT_BOTTOM_HIGH, SHOE_HIGH = -0.2, 0.32, -0.45
 """Heights on the neutral body, m: how far down a top, up trousers and up a boot may reach."""
 
@@ -84,11 +88,25 @@ def build_template(base: BaseGeometry) -> Template:
     for name, patch in patches.items():
         placed = replace(patch, uv=_place(patch.uv, SLOTS["bottom" if name == "skirt" else name]))
         layers[name] = _layer(name, placed, patch.uv, base.weights, anatomy)
+    swatches = [swatch_texels(name) for name in SWATCHES]
     nearest = {
-        lower: _nearest(np.concatenate([la.texel for n, la in layers.items() if n != other]))
+        lower: _nearest(np.concatenate([*swatches, *(la.texel for n, la in layers.items() if n != other)]))
         for lower, other in (("bottom", "skirt"), ("skirt", "bottom"))
     }
     return Template(layers, anatomy, nearest)
+
+
+def swatch_uv(name: str) -> tuple[float, float]:
+    """Centre of a swatch, v up."""
+    left, top, width, height = SWATCHES[name]
+    return (left + width / 2) / TEXTURE_SIZE, 1 - (top + height / 2) / TEXTURE_SIZE
+
+
+def swatch_texels(name: str) -> np.ndarray:
+    """Flat texel numbers of a swatch."""
+    left, top, width, height = SWATCHES[name]
+    rows, columns = np.mgrid[top : top + height, left : left + width]
+    return (rows * TEXTURE_SIZE + columns).ravel()
 
 
 def _skin_patches(base: BaseGeometry) -> dict[str, Patch]:
