@@ -1,0 +1,208 @@
+"""One-shot avatars of held-out people: one front view each → complete neural texture (paper section 3.4)."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+
+from dinar_models.avatar import AvatarNets
+from dinar_models.baselines import mean_fill, mirror_fill
+from dinar_models.body import BodyModel, BodyParams
+from dinar_models.diffusion import LatentDiffusion
+from dinar_models.rasterize.base import make_rasterizer
+from dinar_models.reconstruction import (
+    PhotoInputs,
+    ReconstructionRules,
+    Surface,
+    read_photos,
+    reconstruct,
+)
+from dinar_models.uv_atlas import Atlas
+from dinar_models.vqgan import VQGAN
+from stages._core.cli import main
+from stages._core.digests import work_key
+from stages._core.params import StageParams
+from stages._core.runtime import Runtime
+from stages._core.schemas import BODY_ARRAYS
+from stages._core.seeds import generator_for
+from stages._core.shards import ShardResult, build_store
+from stages._core.stage import Paths, Stage, Summary
+from stages._core.store import open_store
+from stages._core.weights import load_weights, read_body_digests
+from stages._data.images import read_bodies, read_cameras, read_crops
+
+PEOPLE_PER_SHARD = 8
+
+FRONT_YAW = 1.0
+"""Degrees from the front within which a view counts as the front view."""
+
+
+class ReconstructParams(StageParams):
+    """How avatars are made, and whose."""
+
+    seed: int
+    datasets: list[str] = Field(description="data sets whose held-out people are reconstructed")
+    splits: tuple[Literal["gate", "test"], ...] = Field(("gate", "test"), description="held-out splits")
+    steps: int = Field(25, ge=1, le=1000, description="steps of the diffusion sampler")
+    sampler: Literal["ddim", "dpm++"] = Field("dpm++", description="the published code: ddim, 200 steps")
+    clamp_known: bool = Field(False, description="put the noised partial latent where it is known (RePaint)")
+    adjust_colour: bool = Field(True, description="fit alpha and beta of eq. 7")
+    tune_steps: int = Field(64, ge=0, le=1000, description="steps of the colours' tuning on the photo")
+    tune_rate: float = Field(4e-3, gt=0, le=1, description="their step size, colours in [0, 1]")
+    perceptual_weight: float = Field(0.05, ge=0, description="of the tuning's perceptual term")
+    max_reject_ratio: float = Field(0.3, ge=0, le=1, description="share of people that may be rejected")
+
+    def rules(self) -> ReconstructionRules:
+        """The same for the model."""
+        names = ReconstructionRules.__dataclass_fields__
+        return ReconstructionRules(**{name: getattr(self, name) for name in names})
+
+
+def run(params: ReconstructParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
+    """Reconstruct every held-out person from the front view of the first scan."""
+    people = pd.concat([front_views(name, inputs, params) for name in params.datasets], ignore_index=True)
+    if people.empty:
+        raise ValueError(
+            f"no front view of splits {', '.join(params.splits)} in {', '.join(params.datasets)}"
+        )
+    nets = _nets(dict(inputs), runtime.device)
+    return build_store(
+        out=outputs["avatars"],
+        schema="avatars",
+        index=people,
+        sizes={"T": nets.config.texture_size},
+        attrs={**params.model_dump(mode="json"), **read_body_digests(inputs["body"])},
+        shard_rows=PEOPLE_PER_SHARD,
+        work=_Work(people, dict(inputs), params, runtime.device),
+        runtime=runtime,
+        key=work_key(params, inputs.values()),
+        max_reject_ratio=params.max_reject_ratio,
+    )
+
+
+def front_views(dataset: str, inputs: Paths, params: ReconstructParams) -> pd.DataFrame:
+    """One line per held-out person: the front view of the first scan that was fitted alone.
+
+    A person none of whose front views was fitted stays as a line that is not ok.
+    """
+    single = open_store(inputs[f"bodies_single.{dataset}"], "bodies").index.reset_index(names="single_row")
+    yaw = (single["yaw"] + 180) % 360 - 180
+    chosen = single[
+        single["split"].isin(params.splits) & (single["variant"] == 0) & ~(yaw.abs() > FRONT_YAW)
+    ].sort_values(["ok", "scan"], ascending=[False, True], kind="stable")
+    return chosen.drop_duplicates("subject").sort_values("subject").assign(dataset=dataset)
+
+
+class _Work:
+    """Picklable work on a range of people."""
+
+    def __init__(
+        self, people: pd.DataFrame, inputs: dict[str, Path], params: ReconstructParams, device: str
+    ) -> None:
+        self.people, self.inputs, self.params, self.device = people, inputs, params, device
+
+    def __call__(self, rows: range) -> ShardResult:
+        models = load_models(self.inputs, self.device)
+        nets: AvatarNets = models["nets"]
+        size = nets.config.texture_size
+        arrays = _empty(len(rows), size)
+        for dataset, lines in self._usable(rows):
+            places = (lines.index - rows.start).tolist()
+            photos, bodies = self._photos(dataset, lines, models)
+            names = lines["subject"].tolist()
+            generator = generator_for(self.params.seed, "reconstruct", *names, device=self.device)
+            made = reconstruct(
+                nets, models["vqgan"], models["diffusion"], photos, models["surface"].atlas,
+                self.params.rules(), generator=generator,
+            )  # fmt: skip
+            tables = models["surface"].atlas.tables(size)
+            textures = {
+                "texture": made.texture,
+                "partial": made.partial,
+                "mirror": mirror_fill(made.texture, made.partial, tables),
+                "mean_fill": mean_fill(made.texture, made.partial, tables),
+            }
+            for name, texture in textures.items():
+                arrays[name][places] = texture.data.half().numpy(force=True)
+            arrays["coverage"][places] = (made.coverage * 255 + 0.5).to(torch.uint8).numpy(force=True)
+            for name, values in bodies.as_dict().items():
+                arrays[name][places] = values.numpy(force=True)
+        return ShardResult(arrays)
+
+    def _usable(self, rows: range) -> Iterator[tuple[str, pd.DataFrame]]:
+        """The valid people of a shard, data set by data set."""
+        lines = self.people.iloc[rows.start : rows.stop]
+        for dataset, group in itertools.groupby(lines[lines["ok"]].itertuples(), key=lambda p: p.dataset):
+            yield dataset, lines.loc[[p.Index for p in group]]
+
+    def _photos(
+        self, dataset: str, lines: pd.DataFrame, models: dict[str, Any]
+    ) -> tuple[PhotoInputs, BodyParams]:
+        """Read the chosen views and their single-view fits."""
+        views = open_store(self.inputs[f"views.{dataset}"], "views")
+        parsing = open_store(self.inputs[f"parsing.{dataset}"], "parsing")
+        single = open_store(self.inputs[f"bodies_single.{dataset}"], "bodies")
+        view_rows, single_rows = lines["view_row"].tolist(), lines["single_row"].tolist()
+        bodies = read_bodies(single, single_rows)
+        nets: AvatarNets = models["nets"]
+        photos = read_photos(
+            views.read("rgb", view_rows),
+            parsing.read("mask", view_rows),
+            read_cameras(views, view_rows),
+            read_crops(single, single_rows),
+            bodies,
+            surface=models["surface"],
+            image_size=nets.config.image_size,
+            texture_size=nets.config.texture_size,
+        )
+        return photos, bodies
+
+
+def load_models(inputs: dict[str, Path], device: str) -> dict[str, Any]:
+    """Nets, VQGAN, diffusion and the body's surface, all for the same body and atlas."""
+    digests = read_body_digests(inputs["body"])
+    body = BodyModel.load(inputs["body"])
+    surface = Surface(body, Atlas.load(inputs["body"] / "atlas.npz"), make_rasterizer("auto", device))
+    return {
+        "nets": _nets(inputs, device),
+        "vqgan": load_weights(inputs["vqgan"], "vqgan", VQGAN.from_config, digests).to(device),
+        "diffusion": load_weights(inputs["diffusion"], "diffusion", LatentDiffusion.from_config, digests).to(
+            device
+        ),
+        "surface": surface,
+    }
+
+
+def _nets(inputs: dict[str, Path], device: str) -> AvatarNets:
+    digests = read_body_digests(inputs["body"])
+    return load_weights(inputs["avatar"], "avatar", AvatarNets.from_config, digests).to(device)
+
+
+def _empty(people: int, size: int) -> dict[str, np.ndarray]:
+    """Arrays of the avatars store, zero."""
+    arrays = {
+        name: np.zeros((people, 21, size, size), np.float16)
+        for name in ("texture", "partial", "mirror", "mean_fill")
+    }
+    arrays["coverage"] = np.zeros((people, size, size), np.uint8)
+    arrays |= {
+        name: np.full((people, *spec.shape({})), spec.fill, np.float32) for name, spec in BODY_ARRAYS.items()
+    }
+    return arrays
+
+
+STAGE = Stage(
+    "reconstruct",
+    ReconstructParams,
+    inputs=("views.*", "parsing.*", "bodies_single.*", "body", "avatar", "vqgan", "diffusion"),
+    outputs=("avatars",),
+    run=run,
+)
+
+if __name__ == "__main__":
+    main(STAGE)
