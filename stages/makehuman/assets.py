@@ -8,15 +8,12 @@ weights say CC0 in their own header.
 import gzip
 import importlib.util
 import json
-import logging
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
-
-log = logging.getLogger(__name__)
 
 DECIMETRE = 0.1
 """Metres per unit of the asset files."""

@@ -89,11 +89,6 @@ def _parent_name(joint: str) -> str | None:
 PARENTS = np.array([JOINTS.index(_parent_name(j) or j) if _parent_name(j) else -1 for j in JOINTS])
 """(55,) parent of every joint, −1 for the pelvis."""
 
-_FOLDED = {  # bones that belong to a joint which is not the nearest mapped ancestor
-    "spine03": "spine1",
-    "breast.L": "spine2",
-    "breast.R": "spine2",
-}
 _TOES = tuple(f"toe{k}-1" for k in (1, 2, 3, 4))
 
 
@@ -101,7 +96,7 @@ _TOES = tuple(f"toe{k}-1" for k in (1, 2, 3, 4))
 def bone_to_joint() -> np.ndarray:
     """(163,) the joint that carries each bone: its own, or that of the nearest mapped ancestor."""
     rig = load_rig()
-    joint_of_bone = {bone: joint for joint, bone in BONE_OF_JOINT.items()} | _FOLDED
+    joint_of_bone = {bone: joint for joint, bone in BONE_OF_JOINT.items()}
     folded = np.zeros(len(rig.names), dtype=np.int64)
     for bone, name in enumerate(rig.names):  # parents come first
         if name in joint_of_bone:

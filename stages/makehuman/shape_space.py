@@ -1,6 +1,5 @@
 """Linear shape and expression spaces of T-posed MakeHuman people (SMPL-X: 10 + 10 components)."""
 
-import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +8,6 @@ from stages._core.progress import Advance
 from stages.makehuman.assets import asset_root, load_base_mesh, load_target
 from stages.makehuman.phenotypes import Phenotypes, load_targets
 from stages.makehuman.subject import pose_subject
-
-log = logging.getLogger(__name__)
 
 BATCH = 64
 

@@ -1,6 +1,5 @@
 """The open body model: MakeHuman people in the SMPL-X file format."""
 
-import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +20,6 @@ from stages.makehuman.shape_space import (
 from stages.makehuman.subject import skinning_weights
 from stages.makehuman.twist_correctives import twist_correctives
 from stages.makehuman.vertex_order import body_faces, body_vertices
-
-log = logging.getLogger(__name__)
 
 COMPONENTS = 10
 """Shape and expression components each: what `smplx` reads from a file of this kind."""
