@@ -50,7 +50,7 @@ def move_people(
 ) -> tuple[Float[Tensor, "b 4 s s"], UInt8[Tensor, "b s s"]]:
     """Mirror, turn, scale and shift each person; returns premultiplied colour with coverage, and labels."""
     batch = len(colour)
-    flip = _uniform(batch, 0, 1, generator) < 0.5
+    flip = _uniform(batch, 0.0, 1.0, generator) < 0.5
     images = torch.cat([colour, coverage], dim=1)
     images = torch.where(flip[:, None, None, None], images.flip(-1), images)
     parts = torch.where(flip[:, None, None], mirror_parts(parts), parts)
@@ -58,7 +58,7 @@ def move_people(
     scale = torch.exp(_uniform(batch, math.log(MAX_SCALE_DOWN), math.log(MAX_SCALE_UP), generator))
     cos, sin = angle.cos() / scale, angle.sin() / scale
     shift = (1 - scale).abs() / scale + 0.1  # as far as keeps most of the person in the image
-    x, y = (_uniform(batch, -1, 1, generator) * shift for _ in range(2))
+    x, y = (_uniform(batch, -1.0, 1.0, generator) * shift for _ in range(2))
     matrix = torch.stack([torch.stack([cos, -sin, x], 1), torch.stack([sin, cos, y], 1)], dim=1)
     grid = F.affine_grid(matrix, [batch, 4, size, size], align_corners=False)
     moved = F.grid_sample(images, grid, align_corners=False)
@@ -69,13 +69,13 @@ def move_people(
 def make_backgrounds(people: Float[Tensor, "b 3 s s"], *, generator: Generator) -> Float[Tensor, "b 3 s s"]:
     """Noise of random coarseness, gradients, rectangles, enlarged clothes of other people; some are white."""
     batch, _, size, _ = people.shape
-    image = _noise(batch, size, generator) * _uniform((batch, 3, 1, 1), 0.1, 1, generator)
-    image = image + _uniform((batch, 3, 1, 1), 0, 0.8, generator) + _gradient(batch, size, generator)
+    image = _noise(batch, size, generator) * _uniform((batch, 3, 1, 1), 0.1, 1.0, generator)
+    image = image + _uniform((batch, 3, 1, 1), 0.0, 0.8, generator) + _gradient(batch, size, generator)
     image = _paste_rectangles(image, generator)
     cloth = _enlarged_cloth(people.roll(1, dims=0), generator)
-    lined = _uniform((batch, 1, 1, 1), 0, 1, generator) < CLOTH_SHARE
+    lined = _uniform((batch, 1, 1, 1), 0.0, 1.0, generator) < CLOTH_SHARE
     image = torch.where(lined, 0.7 * cloth + 0.3 * image, image)
-    white = _uniform((batch, 1, 1, 1), 0, 1, generator) < WHITE_SHARE
+    white = _uniform((batch, 1, 1, 1), 0.0, 1.0, generator) < WHITE_SHARE
     return torch.where(white, torch.ones_like(image), image.clamp(0, 1))
 
 
@@ -91,12 +91,12 @@ def degrade(image: Float[Tensor, "b 3 s s"], *, generator: Generator) -> Float[T
     batch, _, size, _ = image.shape
     contrast = _uniform((batch, 1, 1, 1), 0.7, 1.25, generator)
     image = (image - 0.5) * contrast + 0.5 + _uniform((batch, 1, 1, 1), -0.1, 0.1, generator)
-    factor = float(_uniform(1, 0.35, 1, generator))
+    factor = float(_uniform(1, 0.35, 1.0, generator))
     low = F.interpolate(image, scale_factor=factor, mode="bilinear", antialias=True)
     blurred = F.interpolate(low, (size, size), mode="bilinear")
-    choice = _uniform((batch, 1, 1, 1), 0, 1, generator)
+    choice = _uniform((batch, 1, 1, 1), 0.0, 1.0, generator)
     image = torch.where(choice < 0.35, blurred, image)
-    noise = torch.randn(image.shape, generator=generator) * _uniform((batch, 1, 1, 1), 0, 0.04, generator)
+    noise = torch.randn(image.shape, generator=generator) * _uniform((batch, 1, 1, 1), 0.0, 0.04, generator)
     image = (image + noise).clamp(0, 1)
     quality = torch.randint(25, 95, (batch,), generator=generator).tolist()
     return torch.stack([_through_jpeg(x, q) if c > 0.7 else x for x, q, c in zip(image, quality, choice)])
@@ -112,7 +112,7 @@ def _noise(batch: int, size: int, generator: Generator) -> Tensor:
     total = torch.zeros(batch, 3, size, size)
     for cells in (2, 5, 12, 32, 96):
         values = torch.rand(batch, 3, cells, cells, generator=generator) - 0.5
-        weight = _uniform((batch, 1, 1, 1), 0, 1, generator) ** 3
+        weight = _uniform((batch, 1, 1, 1), 0.0, 1.0, generator) ** 3
         total = total + weight * F.interpolate(values, (size, size), mode="bilinear")
     return total
 
@@ -138,12 +138,12 @@ def _paste_rectangles(image: Tensor, generator: Generator, count: int = 6) -> Te
     batch, _, size, _ = image.shape
     axis = (torch.arange(size) + 0.5) / size
     for _ in range(count):
-        centre = _uniform((batch, 2), 0, 1, generator)
-        half = _uniform((batch, 2), 0, 1, generator) ** 2 / 2 + 0.01
+        centre = _uniform((batch, 2), 0.0, 1.0, generator)
+        half = _uniform((batch, 2), 0.0, 1.0, generator) ** 2 / 2 + 0.01
         inside = ((axis - centre[:, :, None]).abs() < half[:, :, None]).float()
         area = (inside[:, 0, None, :] * inside[:, 1, :, None])[:, None] > 0
-        colour = _uniform((batch, 3, 1, 1), 0, 1, generator)
-        present = _uniform((batch, 1, 1, 1), 0, 1, generator) < 0.5
+        colour = _uniform((batch, 3, 1, 1), 0.0, 1.0, generator)
+        present = _uniform((batch, 1, 1, 1), 0.0, 1.0, generator) < 0.5
         image = torch.where(area & present, colour, image)
     return image
 

@@ -8,6 +8,7 @@ from dinar_models.parser import (
     GROUPS,
     MIRRORED_CLASS,
     UNKNOWN,
+    Parser,
     build_parser,
     confusion_matrix,
     mean_iou,
@@ -18,10 +19,12 @@ from dinar_models.parser import (
 )
 
 
-class RedIsHair(nn.Module):
+class RedIsHair(Parser):
     """A parser with a known answer: hair where red is above one half, background elsewhere."""
 
-    size = 8
+    def __init__(self, size: int = 8) -> None:
+        nn.Module.__init__(self)
+        self.size = size
 
     def forward(self, image: Tensor) -> Tensor:
         logits = torch.zeros(len(image), len(CLASSES), *image.shape[2:])

@@ -28,8 +28,8 @@ def test_normals_of_a_square_and_of_a_lonely_vertex() -> None:
 
 
 def test_light_from_the_front_and_from_behind() -> None:
-    front = vertex_light(SQUARE, TRIANGLES, Light((0.0, 0, 1), (0.0, 0, -1), strength=0.5))
-    behind = vertex_light(SQUARE, TRIANGLES, Light((0.0, 0, -1), (0.0, 0, 1), strength=0.5))
+    front = vertex_light(SQUARE, TRIANGLES, Light((0.0, 0.0, 1.0), (0.0, 0.0, -1.0), strength=0.5))
+    behind = vertex_light(SQUARE, TRIANGLES, Light((0.0, 0.0, -1.0), (0.0, 0.0, 1.0), strength=0.5))
     sky = 0.2 / 2
     torch.testing.assert_close(front, torch.full((4,), 1 - 0.5 * (1 - KEY_SHARE - sky)))
     torch.testing.assert_close(behind, torch.full((4,), 1 - 0.5 * (1 - FILL_SHARE - sky)))

@@ -13,14 +13,10 @@ def red_square(size: int, top: int, left: int, side: int) -> np.ndarray:
     return image
 
 
-class Sharp(RedIsHair):
-    size = 64
-
-
 def test_the_sources_mask_is_used_as_it_is_and_the_parts_are_the_parsers() -> None:
     known = np.zeros((1, 64, 64), np.uint8)
     known[0, 10:50, 10:30] = 200
-    parts, mask = segment_images(Sharp(), red_square(64, 0, 0, 60), known)
+    parts, mask = segment_images(RedIsHair(64), red_square(64, 0, 0, 60), known)
     np.testing.assert_array_equal(mask, known)
     assert parts[0, 5, 5] == HAIR
 
@@ -28,7 +24,7 @@ def test_the_sources_mask_is_used_as_it_is_and_the_parts_are_the_parsers() -> No
 def test_without_a_mask_the_parser_decides_and_parts_end_where_the_mask_does() -> None:
     rgb = red_square(64, 8, 8, 50)
     rgb[0, 0:3, 60:64, 0] = 255  # a second, smaller red thing
-    parts, mask = segment_images(Sharp(), rgb, np.zeros((1, 64, 64), np.uint8))
+    parts, mask = segment_images(RedIsHair(64), rgb, np.zeros((1, 64, 64), np.uint8))
     assert mask[0, 30, 30] == 255
     assert mask[0, 1, 62] == 0
     assert parts[0, 30, 30] == HAIR
@@ -39,17 +35,14 @@ def test_a_prior_that_sees_nobody_halves_the_probability() -> None:
     def nobody(rgb: np.ndarray) -> np.ndarray:
         return np.zeros(rgb.shape[:2], np.float32)
 
-    _, mask = segment_images(Sharp(), red_square(64, 8, 8, 50), None, nobody)
+    _, mask = segment_images(RedIsHair(64), red_square(64, 8, 8, 50), None, nobody)
     assert mask.max() == 0
 
 
 @pytest.mark.parametrize(("top", "left"), [(40, 24), (0, 100)])
 def test_a_small_person_is_parsed_again_in_a_crop_and_put_back_in_place(top: int, left: int) -> None:
-    class Coarse(RedIsHair):
-        size = 32  # a quarter of the image: the first pass sees 4 pixels as one
-
     rgb = red_square(128, top, left, 26)
-    _, mask = segment_images(Coarse(), rgb)
+    _, mask = segment_images(RedIsHair(32), rgb)  # the first pass sees 4 × 4 pixels as one
     wrong = (mask[0] > 127) != (rgb[0, ..., 0] > 127)
     assert wrong.sum() <= 4  # the square's corners, which resampling rounds off
 
