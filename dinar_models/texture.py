@@ -197,11 +197,11 @@ def _mean_of_neighbours(
 
 
 def merge_textures(
-    textures: Float[Tensor, "v c t t"],
-    frontality: Float[Tensor, "v t t"],
-    seen: Bool[Tensor, "v t t"],
+    textures: Float[Tensor, "v c h w"],
+    frontality: Float[Tensor, "v h w"],
+    seen: Bool[Tensor, "v h w"],
     temperature: float = 10.0,
-) -> tuple[Float[Tensor, "c t t"], Bool[Tensor, "t t"]]:
+) -> tuple[Float[Tensor, "c h w"], Bool[Tensor, "h w"]]:
     """Eq. 5: the views' textures weighted by softmax(temperature × frontality) over the views.
 
     Views that do not see a texel weigh nothing there (the published code gave them exp(0)). Where no view
@@ -226,7 +226,8 @@ def composite(
     """Eq. 6: the decoded texture where nothing was seen, the partial one elsewhere, softly joined.
 
     The mask B_fill is eroded and blurred (3 × 3 each) at the edges of inner holes only: texels off the
-    islands count as filled meanwhile, so the islands' own borders stay sharp.
+    islands count as filled meanwhile, so the islands' own borders stay sharp. One texel beyond the islands
+    the weight is carried on, for bilinear look-ups.
 
     Returns:
         The texture, and the weight of `partial` in it.
@@ -236,6 +237,8 @@ def composite(
     weight = -F.max_pool2d(-weight, 3, stride=1)
     weight = F.avg_pool2d(weight, 3, stride=1)
     weight = (weight - outside).clamp(0, 1)
+    label = island.long() - 1
+    weight = grow_borders(weight, island.expand(len(weight), -1, -1), label)
     return weight * partial + (1 - weight) * decoded, weight[:, 0]
 
 
@@ -320,7 +323,7 @@ def _to_texture(
     return torch.where(known[:, None], mean[:, :channels] / share[:, None].clamp(min=1e-6), 0.0), known
 
 
-def _shifted(image: Tensor, dy: int, dx: int, fill: float) -> Tensor:
+def _shifted(image: Tensor, dy: int, dx: int, fill: int) -> Tensor:
     """The image whose texel (y, x) is the old (y + dy, x + dx); `fill` comes in at the border."""
     height, width = image.shape[-2:]
     padded = F.pad(image, (1, 1, 1, 1), value=fill)
