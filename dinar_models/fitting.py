@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dinar_models.body import BodyModel, BodyParams
+from dinar_models.body import BodyModel, BodyParams, BodySubset
 from dinar_models.cameras import Camera
 from dinar_models.fitting_schedule import STEP_SIZES, Phase, Schedule, Weights
 from dinar_models.fitting_start import (
@@ -37,6 +37,7 @@ from dinar_models.fitting_terms import (
     intersection_over_union,
     natural_stance,
     nearest_seed_mesh,
+    relaxed_hands,
     reprojection,
     spread_points,
     tversky,
@@ -147,6 +148,7 @@ class BodyFitter:
         self.layout = layout
         self.rasterizer = rasterizer
         self.prior = natural_stance()
+        self.relaxed = relaxed_hands()
         self.points = torch.from_numpy(np.flatnonzero(layout.smplx_index >= 0))
         self.joint_of_point = torch.from_numpy(layout.smplx_index)[self.points]
         self.group = torch.from_numpy(layout.group)[self.points]
@@ -194,6 +196,9 @@ class BodyFitter:
         params = BodyParams.zeros(bodies).as_dict()
         variables = {name: params[name] for name in STEP_SIZES if name in params}
         variables["body_pose"] = self.prior.mean.flatten().repeat(bodies, 1)
+        variables["left_hand_pose"], variables["right_hand_pose"] = (
+            hand.repeat(bodies, 1) for hand in self.relaxed
+        )
         variables["pelvis"] = torch.zeros(bodies, 3)
         return variables
 
@@ -256,7 +261,7 @@ class BodyFitter:
         start["pelvis"] = place_before_camera(joints[:, self.torso_joints], torso, observations.camera)
         return start
 
-    def _pose(self, model: BodyModel, variables: Variables) -> tuple[Tensor, Tensor]:
+    def _pose(self, model: BodyModel | BodySubset, variables: Variables) -> tuple[Tensor, Tensor]:
         """Joints (B, 127, 3) and vertices (B, n, 3) in the world."""
         params = {**BodyParams.zeros(len(variables["pelvis"])).as_dict(), **variables}
         pelvis = params.pop("pelvis")
@@ -308,7 +313,8 @@ class BodyFitter:
             "shape": weights.shape * gaussian_energy(variables["betas"], 0.0, 1.0),
             "expression": weights.expression * gaussian_energy(variables["expression"], 0.0, 1.0),
             "jaw": weights.jaw * gaussian_energy(variables["jaw_pose"], 0.0, 0.1),
-            "hand_prior": weights.hand_prior * sum(gaussian_energy(h, 0.0, 0.3) for h in hands),
+            "hand_prior": weights.hand_prior
+            * sum(gaussian_energy(h, mean, 0.3) for h, mean in zip(hands, self.relaxed, strict=True)),
         }
         if with_silhouette:
             coverage = soft_silhouette(

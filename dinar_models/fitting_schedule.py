@@ -81,33 +81,30 @@ _ALL = (*_POSE, "left_hand_pose", "right_hand_pose", "jaw_pose", "expression")
 
 def multi_view_schedule(effort: float = 1.0) -> Schedule:
     """Phases for bodies seen from all sides; `effort` scales the number of steps."""
-    return _scaled(
-        Schedule(
-            phases=(
-                Phase(20, 0.05, _PLACE, Weights(direction=0)),
-                Phase(50, 0.06, _POSE, Weights(direction=20, stance=0.5)),
-                Phase(50, 0.04, _ALL, Weights(direction=0, hands=0.3, face=0.3, stance=0.3)),
-                Phase(15, 0.015, _ALL, Weights(direction=0, hands=0.3, face=0.3, stance=0.3, silhouette=60)),
-            ),
-        ),
-        effort,
+    details = Weights(direction=0, hands=0.3, face=0.3, stance=0.3)
+    phases = (
+        Phase(30, 0.05, _PLACE, Weights(direction=0)),
+        Phase(120, 0.06, _POSE, Weights(direction=20, stance=0.5)),
+        Phase(120, 0.04, _ALL, details),
+        Phase(20, 0.015, _ALL, replace(details, silhouette=120)),
     )
+    return _scaled(Schedule(phases), effort)
 
 
 def single_view_schedule(effort: float = 1.0) -> Schedule:
-    """Phases for bodies seen once; `effort` scales the number of steps."""
-    return _scaled(
-        Schedule(
-            phases=(
-                Phase(30, 0.05, _PLACE, Weights(direction=10)),
-                Phase(60, 0.06, _POSE, Weights(direction=20)),
-                Phase(60, 0.04, _ALL, Weights(direction=10, hands=0.3, face=0.3)),
-                Phase(25, 0.015, _ALL, Weights(direction=10, hands=0.3, face=0.3, silhouette=100)),
-            ),
-            choose_after=2,
-        ),
-        effort,
+    """Phases for bodies seen once; `effort` scales the number of steps.
+
+    The detector's 3-D guess stays in to the end: nothing else tells a limb that comes forward from one that
+    goes back.
+    """
+    details = Weights(direction=10, hands=0.3, face=0.3)
+    phases = (
+        Phase(30, 0.05, _PLACE, Weights(direction=10)),
+        Phase(100, 0.06, _POSE, Weights(direction=20)),
+        Phase(100, 0.04, _ALL, details),
+        Phase(40, 0.015, _ALL, replace(details, silhouette=300)),
     )
+    return _scaled(Schedule(phases, choose_after=2), effort)
 
 
 def _scaled(schedule: Schedule, effort: float) -> Schedule:

@@ -133,6 +133,16 @@ def _mirror(values: Tensor) -> Tensor:
     return torch.stack([mean * sign, std, low, high], dim=-1)
 
 
+def relaxed_hands() -> tuple[Float[Tensor, "45"], Float[Tensor, "45"]]:
+    """Left and right hand with slightly curled fingers, rad: about z, the thumbs (the last joints) straight.
+
+    The mean of the open body's own hand poses, rounded; 0 is the flat hand.
+    """
+    curl = torch.zeros(5, 3, 3)
+    curl[:4, :, 2] = torch.tensor([0.33, 0.15, 0.09])
+    return -curl.flatten(), curl.flatten()
+
+
 _BENDS = (("left_knee", 0, 1.0), ("right_knee", 0, 1.0), ("left_elbow", 1, -1.0), ("right_elbow", 1, 1.0))
 
 
