@@ -66,7 +66,8 @@ def run(params: IngestParams, inputs: Paths, outputs: Paths, runtime: Runtime) -
         (folder / "done").mkdir()
     rejects = _ingest_groups(source, index, folder, runtime, f"{out.parent.name}/{out.name}")
     for row, reason in rejects.items():
-        index.loc[row, ["ok", "reason"]] = [False, reason]
+        index.at[row, "ok"] = False
+        index.at[row, "reason"] = reason
         log.warning("%s: rejected %s: %s", out, index.at[row, "scan"], reason)
     _check_rejects(index, params.max_reject_ratio, out)
     for marker in (folder / "done").iterdir():

@@ -92,7 +92,7 @@ def read_shard(
 ) -> ShardResult:
     """The images of some rows; files that cannot be read are rejected with the reason."""
     size = params.image_size
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "rgb": np.full((len(rows), size, size, 3), 255, np.uint8),
         "mask": np.zeros((len(rows), size, size), np.uint8),
         "parts": np.full((len(rows), size, size), PARTS_UNKNOWN, np.uint8),

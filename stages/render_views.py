@@ -132,17 +132,16 @@ def render_scan(scan: Scan, subject: str, name: str, params: RenderViewsParams) 
     surface = Surface.of(scan, vertices, faces, draw_light(params, subject), cameras[0], params)
     camera = _join(cameras)
     step = max(MAX_SAMPLES // (params.image_size * params.supersample) ** 2, 1)
-    rgb, mask, parts = [], [], []
+    images: list[tuple[Tensor, Tensor, Tensor]] = []
     for first in range(0, len(camera), step):
         chosen = torch.arange(first, min(first + step, len(camera)))
         colours = [variants[i // params.views] for i in chosen.tolist()]
-        images = surface.render(camera.select(chosen), colours, params)
-        for target, image in zip((rgb, mask, parts), images, strict=True):
-            target.append(image)
+        images.append(surface.render(camera.select(chosen), colours, params))
+    rgb, mask, parts = (torch.cat(batches).numpy() for batches in zip(*images, strict=True))
     return {
-        "rgb": torch.cat(rgb).numpy(),
-        "mask": torch.cat(mask).numpy(),
-        "parts": torch.cat(parts).numpy(),
+        "rgb": rgb,
+        "mask": mask,
+        "parts": parts,
         "K": camera.K.float().numpy(),
         "R": camera.R.float().numpy(),
         "T": camera.T.float().numpy(),

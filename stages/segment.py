@@ -94,8 +94,8 @@ def segment_shard(
 ) -> ShardResult:
     """Parse some rows; those without a person are rejected."""
     store = open_store(views, "views")
-    rgb = store["rgb"][rows.start : rows.stop]
-    known = store["mask"][rows.start : rows.stop] if params.trust_source_mask else None
+    rgb = np.asarray(store["rgb"][rows.start : rows.stop])
+    known = np.asarray(store["mask"][rows.start : rows.stop]) if params.trust_source_mask else None
     prior = pose_prior if params.person_prior else None
     net = load_parser(parser, device)
     parts, mask = segment_images(net, rgb, known, prior, batch=params.batch, dtype=dtype, device=device)
@@ -149,7 +149,8 @@ def segment_images(
 @functools.lru_cache(maxsize=2)
 def load_parser(folder: Path, device: str) -> Parser:
     """The trained parser, once per process."""
-    return load_weights(folder, "parser", build_parser).to(device, memory_format=torch.channels_last)
+    parser = load_weights(folder, "parser", build_parser).to(device)
+    return parser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def pose_prior(rgb: np.ndarray) -> np.ndarray:

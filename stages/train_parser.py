@@ -83,7 +83,8 @@ def run(params: TrainParserParams, inputs: Paths, outputs: Paths, runtime: Runti
     torch.manual_seed(
         derive_seed(params.seed, "train_parser", "weights")
     )  # layers draw from the global generator
-    parser = build_parser(config).to(runtime.device, memory_format=torch.channels_last)
+    parser = build_parser(config).to(runtime.device)
+    parser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     load_encoder(parser, efficientnet_lite0_state())
     loop = train(parser, people, params, runtime, work_key(params, inputs.values()))
     scores = validate(parser, stores, params, runtime)

@@ -91,8 +91,8 @@ def read_scan(path: Path, row: int) -> Scan:
     group = zarr.open_group(path / ARRAYS / _group_name(number), mode="r")
 
     def part(name: str) -> np.ndarray:
-        start = _array(group, f"{name}_start")[place : place + 2]
-        return np.asarray(_array(group, name)[int(start[0]) : int(start[1])])
+        start, stop = np.asarray(_array(group, f"{name}_start")[place : place + 2]).tolist()
+        return np.asarray(_array(group, name)[start:stop])
 
     vertices, vertex_rgb = part("vertices"), part("vertex_rgb")
     parts_shape = part("parts_shape")

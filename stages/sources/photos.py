@@ -49,9 +49,7 @@ def load_photo(path: Path, size: int = 512) -> Photo:
     image = ImageOps.exif_transpose(image)
     rgb, alpha = split_alpha(image)
     mask = None if alpha is None else np.array(square_image(alpha, size, 0))
-    return Photo(
-        np.array(square_image(rgb, size, 255)), mask, intrinsics(focal * size / max(rgb.size), size)
-    )
+    return Photo(np.array(square_image(rgb, size, 255)), mask, intrinsics(focal * size / max(rgb.size), size))
 
 
 def list_photos(root: Path) -> list[Path]:
@@ -81,9 +79,9 @@ def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
         return image.convert("RGB"), None
     rgba = image.convert("RGBA")
     alpha = rgba.getchannel("A")
-    low, high = alpha.getextrema()
+    cuts_out = np.asarray(alpha).min() < 128 <= np.asarray(alpha).max()
     on_white = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return on_white, alpha if low < 128 <= high else None
+    return on_white, alpha if cuts_out else None
 
 
 def square_image(image: Image.Image, size: int, fill: int) -> Image.Image:
