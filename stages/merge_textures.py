@@ -9,12 +9,10 @@ import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from dinar_models.avatar import AvatarNets
-from dinar_models.cameras import Crop, crop_image
 from dinar_models.texture import merge_textures
-from dinar_models.types import NeuralTexture
+from dinar_models.types import CHANNELS, NeuralTexture
 from stages._core.cli import main
 from stages._core.digests import work_key
 from stages._core.params import StageParams
@@ -24,8 +22,10 @@ from stages._core.shards import ShardResult, build_store
 from stages._core.stage import Paths, Stage, Summary
 from stages._core.store import open_store
 from stages._core.weights import load_weights, read_body_digests
+from stages._data.images import partial_textures
 
-SHARD_ROWS = 8
+SHARD_ROWS = 4
+"""Scans whose views go through the networks at once."""
 
 GROUP = ["source", "subject", "scan", "variant"]
 """What the views of one row share."""
@@ -39,15 +39,14 @@ class MergeTexturesParams(StageParams):
     splits: tuple[Literal["train", "val", "gate", "test"], ...] = Field(
         ("train", "val"), description="splits whose scans are merged"
     )
-    temperature: float = Field(10, gt=0, le=100, description="T of Eq. 5, per cosine of the viewing angle")
+    temperature: float = Field(10.0, gt=0, le=100, description="T of Eq. 5, per cosine of the viewing angle")
     min_views: int = Field(4, ge=1, description="valid views that a scan must have")
     max_reject_ratio: float = Field(0.2, ge=0, le=1, description="share of scans that may be rejected")
 
 
 def run(params: MergeTexturesParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
     """Merge the views of every scan and variant of the chosen splits."""
-    textures = open_store(inputs["textures"], "textures")
-    index, views = merged_index(textures.index, params)
+    index, views = merged_index(open_store(inputs["textures"], "textures").index, params)
     return build_store(
         out=outputs["merged"],
         schema="merged",
@@ -63,7 +62,7 @@ def run(params: MergeTexturesParams, inputs: Paths, outputs: Paths, runtime: Run
 
 
 def merged_index(textures: pd.DataFrame, params: MergeTexturesParams) -> tuple[pd.DataFrame, list[list[int]]]:
-    """One line per scan and variant, and the rows of its valid views."""
+    """One line per scan and variant; and the texture rows to be merged, none for scans with too few views."""
     chosen = textures[textures["split"].isin(params.splits)].reset_index(names="row")
     lines, views = [], []
     for _, group in chosen.groupby(GROUP, sort=False):
@@ -71,71 +70,38 @@ def merged_index(textures: pd.DataFrame, params: MergeTexturesParams) -> tuple[p
         enough = len(rows) >= params.min_views
         reason = "" if enough else f"{len(rows)} valid views, {params.min_views} needed"
         lines.append({**group.iloc[0][[*GROUP, "split"]].to_dict(), "ok": enough, "reason": reason})
-        views.append(rows)
+        views.append(rows if enough else [])
     return pd.DataFrame(lines, columns=[*GROUP, "split", "ok", "reason"]), views
 
 
+@torch.no_grad()
 def merge_shard(
     rows: range, *, views: list[list[int]], inputs: dict[str, Path], params: MergeTexturesParams, device: str
 ) -> ShardResult:
-    """Some rows; a row's noise depends on its own name only."""
-    index = open_store(inputs["textures"], "textures").index
+    """The merged textures of some scans; the noise depends on which rows a shard holds, which is fixed."""
     size = params.texture_size
-    texture = np.zeros((len(rows), 21, size, size), np.float16)
+    texture = np.zeros((len(rows), len(CHANNELS), size, size), np.float16)
     coverage = np.zeros((len(rows), size, size), np.uint8)
-    for place, row in enumerate(rows):
-        if len(views[row]) < params.min_views:
-            continue
-        name = index.loc[views[row][0], GROUP].tolist()
-        generator = generator_for(params.seed, "merge_textures", *name, device=device)
-        merged, covered = merge_views(views[row], inputs, params, device, generator)
-        texture[place] = merged.half().cpu().numpy()
-        coverage[place] = covered.cpu().numpy() * np.uint8(255)
+    usable = [row for row in rows if views[row]]
+    if usable:
+        generator = generator_for(params.seed, "merge_textures", rows.start, device=device)
+        nets = _nets(inputs["avatar"], inputs["body"], device)
+        everything = [view for row in usable for view in views[row]]
+        partials, frontality = partial_textures(everything, inputs, nets, generator, device)
+        counts = [len(views[row]) for row in usable]
+        per_scan = zip(usable, partials.data.split(counts), frontality.split(counts), strict=True)
+        for row, data, cosine in per_scan:
+            seen = NeuralTexture(data).filled[:, 0] > 0
+            merged, covered = merge_textures(data, cosine, seen, params.temperature)
+            texture[row - rows.start] = merged.half().cpu().numpy()
+            coverage[row - rows.start] = covered.cpu().numpy() * np.uint8(255)
     return ShardResult({"texture": texture, "coverage": coverage})
-
-
-@torch.no_grad()
-def merge_views(
-    rows: list[int],
-    inputs: dict[str, Path],
-    params: MergeTexturesParams,
-    device: str,
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """(21, T, T) and the (T, T) mask of covered texels of views of one person in one pose."""
-    nets = _nets(inputs["avatar"], inputs["body"], device)
-    rgb, mask = encoder_input(rows, inputs, nets.config.image_size, device)
-    generated = nets.generate(rgb, mask, generator)
-    store = open_store(inputs["textures"], "textures")
-    colour, sampled, filled, frontality = (
-        torch.from_numpy(store.read(name, rows)).to(device).float() / 255
-        for name in ("rgb", "sampled", "filled", "frontality")
-    )
-    texture = NeuralTexture.assemble(generated, colour, sampled[:, None], filled[:, None])
-    return merge_textures(texture.data, frontality, filled > 0.5, params.temperature)
-
-
-def encoder_input(rows: list[int], inputs: dict[str, Path], size: int, device: str) -> tuple[Tensor, Tensor]:
-    """The square crops of the person on black, (B, 3, S, S) in [−1, 1], and masks (B, 1, S, S) in [0, 1]."""
-    rgb = torch.from_numpy(open_store(inputs["views"], "views").read("rgb", rows)).to(device).float()
-    mask = torch.from_numpy(open_store(inputs["parsing"], "parsing").read("mask", rows)).to(device).float()
-    index = open_store(inputs["bodies"], "bodies").index.loc[rows]
-    crop = Crop(
-        *(
-            torch.tensor(index[f"crop_{part}"].to_numpy(), dtype=torch.float32, device=device)
-            for part in ("x", "y", "side")
-        )
-    )
-    both = torch.cat([rgb.permute(0, 3, 1, 2), mask[:, None]], dim=1) / 255
-    both = crop_image(both, crop, size, fill=0.0)
-    return 2 * both[:, :3] * both[:, 3:] - 1, both[:, 3:]
 
 
 @functools.lru_cache(maxsize=1)
 def _nets(avatar: Path, body: Path, device: str) -> AvatarNets:
     """Loaded once per worker."""
-    digests = read_body_digests(body)
-    return load_weights(avatar, "avatar", AvatarNets.from_config, digests).to(device)
+    return load_weights(avatar, "avatar", AvatarNets.from_config, read_body_digests(body)).to(device)
 
 
 STAGE = Stage(
