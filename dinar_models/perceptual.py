@@ -4,14 +4,20 @@
 the `lpips` package's and needs backbone weights that no wheel carries.
 """
 
+from pathlib import Path
+
+import lpips
 import torch
 import torch.nn.functional as F
+import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from dinar_models.backbones import efficientnet_lite0
 
 LEVELS = (0, 1, 2, 3, 4)
+
+LPIPS_NETS = {"alex": torchvision.models.alexnet, "vgg": torchvision.models.vgg16}
 
 
 class PerceptualDistance(nn.Module):
@@ -32,6 +38,28 @@ class PerceptualDistance(nn.Module):
     def train(self, mode: bool = True) -> "PerceptualDistance":
         """The features never train: batch norm keeps its ImageNet statistics."""
         return super().train(False)
+
+
+def load_lpips(backbone: Path, net: str) -> lpips.LPIPS:
+    """LPIPS (Zhang et al., CVPR 2018) for images in [−1, 1], its linear heads from the `lpips` package.
+
+    Args:
+        backbone: torchvision's ImageNet weights of the net, a .pth file.
+        net: "alex" (metric) or "vgg" (loss).
+
+    Raises:
+        FileNotFoundError: saying how to get the file.
+    """
+    if not backbone.is_file():
+        raise FileNotFoundError(f"{backbone} does not exist; `dinar weights fetch lpips_{net}` gets it")
+    whole = LPIPS_NETS[net]()
+    whole.load_state_dict(torch.load(backbone, map_location="cpu", weights_only=True))
+    distance = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
+    # Its slices keep the places that the layers have in torchvision's `features`: sliceK.PLACE.weight.
+    layers = {name: name.split(".", 1)[1] for name in distance.net.state_dict()}
+    known = whole.features.state_dict()
+    distance.net.load_state_dict({name: known[place] for name, place in layers.items()}, strict=True)
+    return distance.eval().requires_grad_(False)
 
 
 class PooledFeatures(nn.Module):

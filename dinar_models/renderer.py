@@ -6,30 +6,45 @@ zero, and clothes thinner than the fitted body cannot be carved.
 """
 
 import itertools
+import math
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dinar_models.stylegan2 import EqualConv2d, FusedLeakyReLU
+from dinar_models.stylegan2 import Activation, EqualConv2d
 from dinar_models.types import CHANNELS, NeuralTexture
 
 UV_WIDTH, MASK_WIDTH = 8, 4
-MASK_PRIOR = 3.0
-"""Logit of the skipped body mask: a start that the net can overrule, with a gradient everywhere."""
+
+HEAD_WIDTH = 16
+"""Channels between the U-Net and the heads."""
+
+SKIP_PRIOR = 3.0
+"""Logit with which skipped colours and the body's silhouette start: a start that the net can overrule."""
+
+
+def norm(width: int, *, activate: bool = True) -> list[nn.Module]:
+    """Batch norm and leaky ReLU; the norm's own shift and scale are the activation's bias and gain √2."""
+    layer = nn.BatchNorm2d(width)
+    if not activate:
+        return [layer]
+    nn.init.constant_(layer.weight, math.sqrt(2))
+    return [layer, Activation()]
 
 
 class ConvBlock(nn.Sequential):
-    """Convolution without bias, batch norm, fused leaky ReLU."""
+    """Convolution without bias, batch norm, activation; padded with zeros, or by reflection."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
-        super().__init__(
-            nn.ReflectionPad2d(kernel // 2),
-            EqualConv2d(inputs, outputs, kernel, stride),
-            nn.BatchNorm2d(outputs),
-            FusedLeakyReLU(outputs),
-        )
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, *, stride: int = 1, reflect: bool = False,
+        activate: bool = True,
+    ) -> None:  # fmt: skip
+        side = kernel // 2
+        conv = EqualConv2d(inputs, outputs, kernel, stride, 0 if reflect else side)
+        padding = [nn.ReflectionPad2d(side)] if reflect else []
+        super().__init__(*padding, conv, *norm(outputs, activate=activate))
 
 
 class ResidualBlock(nn.Module):
@@ -38,14 +53,21 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            ConvBlock(width, width),
-            nn.ReflectionPad2d(1),
-            EqualConv2d(width, width, 3),
-            nn.BatchNorm2d(width),
+            ConvBlock(width, width, reflect=True), ConvBlock(width, width, reflect=True, activate=False)
         )
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return x + self.body(x)
+
+
+class Head(nn.Sequential):
+    """Norm, activation, some 3 × 3 blocks and a last convolution that starts near zero."""
+
+    def __init__(self, width: int, blocks: int, outputs: int) -> None:
+        last = nn.Conv2d(width, outputs, 3, padding=1)
+        nn.init.normal_(last.weight, std=0.01)
+        nn.init.zeros_(last.bias)
+        super().__init__(*norm(width), *(ConvBlock(width, width) for _ in range(blocks)), last)
 
 
 class Renderer(nn.Module):
@@ -55,27 +77,32 @@ class Renderer(nn.Module):
         base: channels after the first convolution (64 in the published net; ×2 per level, three levels).
         blocks: residual blocks at the bottom.
         kernel: of the first and last convolutions (7 in the published net).
-        colour_skip: add the rasterised colours to the head's output, and the body's mask to the logits. Not in
-            the paper: it lets minutes on a CPU be spent on what the texture does not hold.
+        rgb_blocks, mask_blocks: 3 × 3 blocks in the heads.
+        colour_skip: the colour head also says, per pixel, how much of the rasterised colour to keep, and the
+            body's silhouette is added to the mask's logits. Not in the paper: it lets minutes on a CPU be spent
+            on what the texture does not hold.
     """
 
-    def __init__(self, base: int = 64, blocks: int = 3, kernel: int = 7, colour_skip: bool = False) -> None:
+    def __init__(
+        self, base: int = 64, blocks: int = 3, kernel: int = 7, rgb_blocks: int = 2, mask_blocks: int = 4,
+        *, colour_skip: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.colour_skip = colour_skip
         texture = len(CHANNELS)
         self.texture_block = nn.Sequential(ConvBlock(texture, texture), ConvBlock(texture, texture))
         self.uv_block = nn.Sequential(ConvBlock(2, UV_WIDTH), ConvBlock(UV_WIDTH, UV_WIDTH))
         self.mask_block = nn.Sequential(ConvBlock(1, MASK_WIDTH), ConvBlock(MASK_WIDTH, MASK_WIDTH))
-        self.stem = ConvBlock(texture + UV_WIDTH + MASK_WIDTH, base, kernel)
-        widths = [base, base * 2, base * 4, base * 8]
-        self.downs = nn.ModuleList(ConvBlock(a, b, stride=2) for a, b in itertools.pairwise(widths))
-        self.middle = nn.Sequential(*(ResidualBlock(widths[3]) for _ in range(blocks)))
-        self.ups = nn.ModuleList(
-            ConvBlock(2 * b, a) for a, b in ((widths[2], widths[3]), (widths[1], widths[2]))
-        )
-        self.ups.append(ConvBlock(2 * widths[1], base))
-        self.last = nn.Sequential(nn.ReflectionPad2d(kernel // 2), EqualConv2d(base, 16, kernel))
-        self.rgb_head, self.mask_head = Head(16, 2, 3), Head(16, 4, 1)
+        self.stem = ConvBlock(texture + UV_WIDTH + MASK_WIDTH, base, kernel, reflect=True)
+        levels = [base, base * 2, base * 4, base * 8]
+        self.downs = nn.ModuleList(ConvBlock(a, b, stride=2) for a, b in itertools.pairwise(levels))
+        self.middle = nn.Sequential(*(ResidualBlock(levels[-1]) for _ in range(blocks)))
+        outputs = [base * 4, base * 2, base]
+        self.ups = nn.ModuleList(ConvBlock(2 * a, b) for a, b in zip(reversed(levels), outputs, strict=False))
+        side = kernel // 2
+        self.last = nn.Sequential(nn.ReflectionPad2d(side), EqualConv2d(base, HEAD_WIDTH, kernel))
+        self.rgb_head = Head(HEAD_WIDTH, rgb_blocks, 4 if colour_skip else 3)
+        self.mask_head = Head(HEAD_WIDTH, mask_blocks, 1)
 
     def forward(
         self,
@@ -89,45 +116,28 @@ class Renderer(nn.Module):
             uv: texture coordinates in [0, 1], −1 on the background.
         """
         covered = (uv[..., :1] >= 0).permute(0, 3, 1, 2).to(raster.dtype)
-        x = torch.cat(
-            [
-                self.texture_block(raster),
-                self.uv_block(uv.permute(0, 3, 1, 2)),
-                self.mask_block(covered),
-            ],
-            dim=1,
-        )
-        x = self.last(self._u_net(self.stem(x)))
-        rgb, logits = self.rgb_head(x), self.mask_head(x)
-        if self.colour_skip:
-            texture = NeuralTexture(raster)
-            known = (2 * texture.rgb - 1) * texture.filled
-            return rgb + known, torch.sigmoid(logits + MASK_PRIOR * (2 * covered - 1))
-        return torch.tanh(rgb), torch.sigmoid(logits)
+        blocks = [
+            self.texture_block(raster),
+            self.uv_block(uv.permute(0, 3, 1, 2)),
+            self.mask_block(covered),
+        ]
+        x = self.last(self._u_net(self.stem(torch.cat(blocks, dim=1))))
+        rgb, logits = self.rgb_head(x).float(), self.mask_head(x).float()
+        if not self.colour_skip:
+            return torch.tanh(rgb), torch.sigmoid(logits)
+        texture = NeuralTexture(raster)
+        keep = texture.filled * torch.sigmoid(rgb[:, 3:] + SKIP_PRIOR)
+        colour = keep * (2 * texture.rgb - 1) + (1 - keep) * torch.tanh(rgb[:, :3])
+        return colour, torch.sigmoid(logits + SKIP_PRIOR * (2 * covered - 1))
 
     def _u_net(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Each level down is joined, at its own size, by the level that comes up to it; none at full size."""
+        """Each level is joined by what comes up to it, at its own size; there is no join at full size."""
         levels = []
         for down in self.downs:
             x = down(x)
             levels.append(x)
         x = self.middle(x)
         for up, level in zip(self.ups, reversed(levels), strict=True):
-            x = up(
-                F.interpolate(
-                    torch.cat([x, level], dim=1), scale_factor=2, mode="bilinear", align_corners=False
-                )
-            )
+            joined = torch.cat([x, level], dim=1)
+            x = up(F.interpolate(joined, scale_factor=2, mode="bilinear", align_corners=False))
         return x
-
-
-class Head(nn.Sequential):
-    """Norm, activation, some 3 × 3 blocks and a last convolution."""
-
-    def __init__(self, width: int, blocks: int, outputs: int) -> None:
-        last = nn.Conv2d(width, outputs, 3, padding=1)
-        nn.init.normal_(last.weight, std=0.01)  # starts near the skip, or near grey without it
-        nn.init.zeros_(last.bias)
-        layers: list[nn.Module] = [nn.BatchNorm2d(width), FusedLeakyReLU(width)]
-        layers += [ConvBlock(width, width) for _ in range(blocks)]
-        super().__init__(*layers, last)

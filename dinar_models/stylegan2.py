@@ -23,37 +23,38 @@ def widths(size: int, base: int) -> dict[int, int]:
     return {s: max(base * 64 // max(s, 64), 8) for s in (2**i for i in range(2, size.bit_length()))}
 
 
-class FusedLeakyReLU(nn.Module):
-    """Bias, leaky ReLU, and the gain √2 that keeps the variance."""
+class Activation(nn.LeakyReLU):
+    """Leaky ReLU after layers that have the bias and the gain √2 already.
 
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(channels))
+    leaky(√2 x) = √2 leaky(x): the published layers' bias and gain cost nothing inside the convolution and two
+    passes over the image outside.
+    """
 
-    def forward(self, x: Tensor) -> Tensor:
-        shape = (1, -1) + (1,) * (x.ndim - 2)
-        return F.leaky_relu(x + self.bias.view(shape), SLOPE) * math.sqrt(2)
+    def __init__(self) -> None:
+        super().__init__(SLOPE)
 
 
 class EqualConv2d(nn.Module):
     """Convolution whose weights are N(0, 1) and scaled when used, so that all learn at one rate.
 
     Args:
-        lr_mul: learning rate multiplier; weights are stored divided by it.
+        gain: factor on weights and bias.
+        lr_mul: learning rate multiplier of the weights, which are stored divided by it.
     """
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, *,
-        bias: bool = False, lr_mul: float = 1.0,
+        bias: bool = False, gain: float = 1.0, lr_mul: float = 1.0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel) / lr_mul)
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
-        self.scale = lr_mul / math.sqrt(inputs * kernel * kernel)
+        self.scale, self.gain = gain * lr_mul / math.sqrt(inputs * kernel * kernel), gain
         self.stride, self.padding = stride, padding
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
-        return F.conv2d(x, self.weight * self.scale, self.bias, self.stride, self.padding)
+        bias = None if self.bias is None else self.bias * self.gain
+        return F.conv2d(x, self.weight * self.scale, bias, self.stride, self.padding)
 
 
 class EqualLinear(nn.Module):
@@ -115,7 +116,7 @@ class Upsample(nn.Module):
 
 
 class ConvLayer(nn.Sequential):
-    """(Blur and stride 2,) convolution, fused leaky ReLU: the building block of encoder and discriminator."""
+    """(Blur and stride 2,) convolution, bias, leaky ReLU with gain √2: what encoder and discriminator are made of."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, *, down: bool = False, activate: bool = True,
@@ -126,9 +127,14 @@ class ConvLayer(nn.Sequential):
             pad = (len(BLUR) - 2) + (kernel - 1)
             layers.append(Blur(((pad + 1) // 2, pad // 2)))
         padding = 0 if down else kernel // 2
-        layers.append(EqualConv2d(inputs, outputs, kernel, 2 if down else 1, padding, lr_mul=lr_mul))
+        gain = math.sqrt(2) if activate else 1.0
+        layers.append(
+            EqualConv2d(
+                inputs, outputs, kernel, 2 if down else 1, padding, bias=activate, gain=gain, lr_mul=lr_mul
+            )
+        )
         if activate:
-            layers.append(FusedLeakyReLU(outputs))
+            layers.append(Activation())
         super().__init__(*layers)
 
 
@@ -152,9 +158,10 @@ class ModulatedConv2d(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, style: int, *, demodulate: bool = True
-    ) -> None:
+        self, inputs: int, outputs: int, kernel: int, style: int, *, demodulate: bool = True, gain: float = 1.0
+    ) -> None:  # fmt: skip
         super().__init__()
+        self.gain = gain
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.modulation = EqualLinear(style, inputs, bias_init=1.0)
         self.scale = 1 / math.sqrt(inputs * kernel * kernel)
@@ -167,26 +174,28 @@ class ModulatedConv2d(nn.Module):
         if not self.demodulate:
             return out
         energy = scales.square() @ weight.square().sum((2, 3)).t()
-        return out * torch.rsqrt(energy + 1e-8)[:, :, None, None].to(out.dtype)
+        return out * (self.gain * torch.rsqrt(energy + 1e-8))[:, :, None, None].to(out.dtype)
 
 
 class StyledConv(nn.Module):
-    """(Upsampling,) modulated convolution, noise of learnt strength, fused leaky ReLU."""
+    """(Upsampling,) modulated convolution, noise of learnt strength, bias, leaky ReLU with gain √2."""
 
     def __init__(self, inputs: int, outputs: int, style: int, *, up: bool = False) -> None:
         super().__init__()
         self.up = Upsample() if up else nn.Identity()
-        self.conv = ModulatedConv2d(inputs, outputs, 3, style)
+        self.conv = ModulatedConv2d(inputs, outputs, 3, style, gain=math.sqrt(2))
         self.noise_strength = nn.Parameter(torch.zeros(1))
-        self.activate = FusedLeakyReLU(outputs)
+        self.bias = nn.Parameter(torch.zeros(1, outputs, 1, 1))
+        self.activate = Activation()
 
     def forward(
         self, x: Float[Tensor, "b c h w"], style: Float[Tensor, "b s"], generator: torch.Generator | None
     ) -> Float[Tensor, "b c2 h2 w2"]:
         out = self.conv(self.up(x), style)
         shape = (len(out), 1, *out.shape[2:])
-        noise = torch.randn(shape, generator=generator, device=out.device).to(out.dtype)
-        return self.activate(out + self.noise_strength.to(out.dtype) * noise)
+        noise = torch.randn(shape, generator=generator, device=out.device)
+        shift = math.sqrt(2) * (self.noise_strength * noise + self.bias)
+        return self.activate(out + shift.to(out.dtype))
 
 
 class ToTexture(nn.Module):

@@ -1,7 +1,8 @@
-"""The texture autoencoder: 21 × T × T ↔ 6 × t × t (paper section 3.3), on diffusers' encoder and decoder.
+"""The compressor of neural textures: VQGAN (paper section 3.3), over diffusers' encoder and decoder.
 
-`encode` gives the latent before quantisation, `decode` quantises first: the diffusion works on continuous latents
-and its result is snapped to the codebook.
+A codebook of thousands collapses onto a few codes when it starts at random and the data are few. So training
+has two phases: first the latent is not quantised, then the codebook starts at k-means centres of the latents
+(`start_codebook`); codes that stay unused move to latents of the day (`restart_dead_codes`).
 """
 
 from collections.abc import Mapping
@@ -16,11 +17,12 @@ from torch import Tensor, nn
 from dinar_models.types import CHANNELS, NeuralTexture
 
 LATENT_CHANNELS = 6
-COMMITMENT = 0.25
-"""Weight β of the codebook's part of the loss (the published code's, legacy form)."""
+KMEANS_ROUNDS = 10
+USAGE_DECAY = 0.98
+"""Of the running mean of how often a code is used."""
 
-LIVELY = 0.02
-"""A code that is taken less often than this share of the mean is dead and restarts at a latent in use."""
+DEAD_SHARE = 0.03
+"""A code used less often than this share of the average one is dead."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,9 @@ class VQGANConfig:
     """Sizes; the defaults are the published ones.
 
     Attributes:
-        texture_size: texels per side; each level after the first halves it.
-        widths: channels per level.
-        layers: residual blocks per level of the encoder; the decoder has one more.
+        texture_size: texels per side.
+        widths: channels per level; each level but the last halves the size.
+        layers: residual blocks per level, one more in the decoder.
         groups: of the group norms.
         codes: entries of the codebook.
     """
@@ -43,155 +45,201 @@ class VQGANConfig:
 
     @property
     def latent_size(self) -> int:
-        """Side of the latent."""
-        return self.texture_size // 2 ** (len(self.widths) - 1)
+        """Side of the latent texture."""
+        return self.texture_size >> (len(self.widths) - 1)
+
+
+@dataclass
+class Quantised:
+    """What quantising gives.
+
+    Attributes:
+        z: codes in place of latents; gradients pass straight through.
+        loss: codebook and commitment terms, per sample.
+        codes: index of each place's code.
+    """
+
+    z: Float[Tensor, "b 6 h w"]
+    loss: Float[Tensor, " b"]
+    codes: Int[Tensor, "b h w"]
 
 
 class Codebook(nn.Module):
-    """Nearest-entry quantisation with straight-through gradients.
+    """Vectors that latents snap to.
 
-    It starts by k-means and restarts dead entries: with small data, thousands of codes otherwise collapse to
-    a few dozen.
+    Attributes:
+        vectors: the codes.
+        usage: running mean of each code's share of the latents.
     """
 
     usage: Tensor
 
-    def __init__(self, codes: int) -> None:
+    def __init__(self, codes: int, size: int = LATENT_CHANNELS) -> None:
         super().__init__()
-        self.entries = nn.Parameter(torch.randn(codes, LATENT_CHANNELS) / codes)
-        self.register_buffer("usage", torch.ones(codes) / codes)
+        self.vectors = nn.Parameter(torch.randn(codes, size))
+        self.register_buffer("usage", torch.full((codes,), 1 / codes))
 
-    def nearest(self, z: Float[Tensor, "b 6 t t"]) -> Int[Tensor, "b t t"]:
-        """Index of the entry nearest to each latent vector."""
-        flat = z.float().permute(0, 2, 3, 1).reshape(-1, LATENT_CHANNELS)
-        # ‖z‖² does not change which entry is nearest
-        distance = self.entries.square().sum(1) - 2 * flat @ self.entries.t()
-        return distance.argmin(1).view(len(z), *z.shape[2:])
+    def forward(self, z: Float[Tensor, "b c h w"]) -> Quantised:
+        """Nearest codes, always in single precision; counts usage while training.
 
-    def forward(self, z: Float[Tensor, "b 6 t t"]) -> Float[Tensor, "b 6 t t"]:
-        """The nearest entries; the gradient passes through to z."""
-        return z + (self.look_up(self.nearest(z)) - z).detach()
-
-    def look_up(self, index: Int[Tensor, "b t t"]) -> Float[Tensor, "b 6 t t"]:
-        """Entries by index."""
-        return self.entries[index].permute(0, 3, 1, 2)
-
-    def loss(self, z: Float[Tensor, "b 6 t t"]) -> Float[Tensor, " b"]:
-        """Pull latents to their entries, and entries, with weight β, to the latents."""
-        index = self.nearest(z)
-        self._count(index)
-        entry = self.look_up(index)
-        to_entry = (z - entry.detach()).square().mean((1, 2, 3))
-        to_latent = (entry - z.detach()).square().mean((1, 2, 3))
-        return to_entry + COMMITMENT * to_latent
+        The loss is |sg[z_q] − z|² + ¼ |z_q − sg[z]|²: the small weight lies on the codebook's term, as in the
+        published code, so that latents move to codes rather than codes to latents.
+        """
+        z = z.float()
+        rows = z.permute(0, 2, 3, 1)
+        codes = self.nearest(rows.reshape(-1, rows.shape[-1])).view(rows.shape[:-1])
+        chosen = self.vectors[codes].permute(0, 3, 1, 2)
+        loss = (chosen.detach() - z).square() + 0.25 * (chosen - z.detach()).square()
+        if self.training:
+            share = torch.bincount(codes.flatten(), minlength=len(self.vectors)) / codes.numel()
+            self.usage.lerp_(share.to(self.usage), 1 - USAGE_DECAY)
+        return Quantised(z + (chosen - z).detach(), loss.mean((1, 2, 3)), codes)
 
     @torch.no_grad()
-    def perplexity(self) -> Float[Tensor, ""]:
-        """How many codes are in use, were they used evenly."""
+    def nearest(self, rows: Float[Tensor, "n c"]) -> Int[Tensor, " n"]:
+        """Index of each row's nearest code; |z − e|² without |z|², which is the same for all codes."""
+        with torch.autocast(rows.device.type, enabled=False):
+            vectors = self.vectors.float()
+            half_norm = vectors.square().sum(1) / 2
+            return torch.cat(
+                [(part @ vectors.t() - half_norm).argmax(1) for part in rows.float().split(1 << 15)]
+            )
+
+    @property
+    def perplexity(self) -> Tensor:
+        """How many codes are in use: e to the entropy of the running usage."""
         share = self.usage / self.usage.sum()
         return torch.exp(-(share * (share + 1e-10).log()).sum())
 
     @torch.no_grad()
-    def start(self, latents: Float[Tensor, "n 6"], *, generator: torch.Generator, rounds: int = 12) -> None:
-        """k-means of latents (Lloyd), entries without members restarting at random latents."""
-        pick = torch.randint(0, len(latents), (len(self.entries),), generator=generator)
-        self.entries.copy_(latents[pick])
-        for _ in range(rounds):
-            distance = self.entries.square().sum(1) - 2 * latents @ self.entries.t()
-            nearest = distance.argmin(1)
-            count = torch.bincount(nearest, minlength=len(self.entries)).to(latents.dtype)
-            sums = torch.zeros_like(self.entries).index_add_(0, nearest, latents)
-            fresh = latents[torch.randint(0, len(latents), (len(self.entries),), generator=generator)]
-            self.entries.copy_(torch.where(count[:, None] > 0, sums / count[:, None].clamp_min(1), fresh))
-        self.usage.fill_(1 / len(self.entries))
+    def start(self, rows: Float[Tensor, "n c"], generator: torch.Generator) -> None:
+        """Lloyd's k-means from a random draw of latents; empty clusters are drawn anew each round."""
+        self.vectors.copy_(_draw(rows, len(self.vectors), generator))
+        for _ in range(KMEANS_ROUNDS):
+            codes = self.nearest(rows)
+            count = torch.bincount(codes, minlength=len(self.vectors))
+            total = torch.zeros_like(self.vectors).index_add_(0, codes, rows.to(self.vectors))
+            fresh = _draw(rows, len(self.vectors), generator)
+            mean = total / count.clamp_min(1)[:, None]
+            self.vectors.copy_(torch.where(count[:, None] > 0, mean, fresh))
+        self.usage.fill_(1 / len(self.vectors))
 
     @torch.no_grad()
-    def restart_dead(self, latents: Float[Tensor, "n 6"], *, generator: torch.Generator) -> int:
-        """Move dead entries to random latents. Returns how many."""
-        dead = self.usage < LIVELY * self.usage.mean()
-        if dead.any():
-            pick = torch.randint(0, len(latents), (int(dead.sum()),), generator=generator)
-            self.entries[dead] = latents[pick]
-            self.usage[dead] = self.usage.mean()
-        return int(dead.sum())
-
-    @torch.no_grad()
-    def _count(self, index: Tensor, decay: float = 0.97) -> None:
-        share = torch.bincount(index.flatten(), minlength=len(self.usage)).to(self.usage) / index.numel()
-        self.usage.mul_(decay).add_(share, alpha=1 - decay)
+    def restart_dead(self, z: Float[Tensor, "b c h w"], generator: torch.Generator) -> int:
+        """Move codes that are hardly used to random latents of this batch; says how many."""
+        dead = self.usage < DEAD_SHARE / len(self.usage)
+        count = int(dead.sum())
+        if count:
+            rows = z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
+            self.vectors[dead] = _draw(rows, count, generator).to(self.vectors)
+            self.usage[dead] = 1 / len(self.usage)
+        return count
 
 
 class VQGAN(nn.Module):
-    """Encoder, codebook and decoder of neural textures."""
+    """Neural textures of 21 channels ↔ latents of 6 channels, a quarter of the size.
+
+    Colours and masks have output heads of their own, as in the published net.
+    """
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
         self.config = config
-        channels, levels = len(CHANNELS), len(config.widths)
-        shape = {
+        levels = len(config.widths)
+        sizes: dict[str, Any] = {
             "block_out_channels": config.widths,
             "layers_per_block": config.layers,
             "norm_num_groups": config.groups,
         }
         self.encoder = Encoder(
-            channels, LATENT_CHANNELS, ("DownEncoderBlock2D",) * levels, double_z=False, **shape
+            len(CHANNELS), LATENT_CHANNELS, ("DownEncoderBlock2D",) * levels, double_z=False, **sizes
         )
+        self.decoder = Decoder(LATENT_CHANNELS, len(CHANNELS), ("UpDecoderBlock2D",) * levels, **sizes)
         self.to_latent = nn.Conv2d(LATENT_CHANNELS, LATENT_CHANNELS, 1)
-        self.codebook = Codebook(config.codes)
         self.from_latent = nn.Conv2d(LATENT_CHANNELS, LATENT_CHANNELS, 1)
-        self.decoder = Decoder(LATENT_CHANNELS, channels, ("UpDecoderBlock2D",) * levels, **shape)
-        self.rgb_head, self.mask_head = _head(3), _head(2)
+        self.codebook = Codebook(config.codes)
+        self.rgb_head, self.mask_head = OutputHead(3), OutputHead(2)
 
     @staticmethod
     def from_config(config: Mapping[str, Any]) -> "VQGAN":
         """From the values that weights carry."""
-        return VQGAN(VQGANConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}))
+        return VQGAN(VQGANConfig(**{**config, "widths": tuple(config["widths"])}))
 
     def config_dict(self) -> dict[str, Any]:
         """What weights carry: the inverse of `from_config`."""
         return asdict(self.config)
 
-    def encode(self, texture: Float[Tensor, "b 21 s s"]) -> Float[Tensor, "b 6 t t"]:
-        """The latent before quantisation. Colours and masks enter in [−1, 1], like the other channels' size."""
-        return self.to_latent(self.encoder(_centred(texture)))
+    def encode(self, texture: Float[Tensor, "b 21 t t"]) -> Float[Tensor, "b 6 h w"]:
+        """The latent before quantising."""
+        return self.to_latent(self.encoder(texture))
 
-    def decode(self, z: Float[Tensor, "b 6 t t"], quantise: bool = True) -> Float[Tensor, "b 21 s s"]:
-        """Quantise and decode. `quantise=False` is the training's warm-up."""
-        decoded = self.decoder(self.from_latent(self.codebook(z) if quantise else z))
-        texture = NeuralTexture(decoded)
+    def decode(self, z: Float[Tensor, "b 6 h w"]) -> Float[Tensor, "b 21 t t"]:
+        """Quantise, then decode. RGB and masks are near [0, 1], not clamped to it."""
+        return self.decode_codes(self.codebook(z).z)
+
+    def decode_codes(self, z: Float[Tensor, "b 6 h w"]) -> Float[Tensor, "b 21 t t"]:
+        """Decode without quantising."""
+        out = self.decoder(self.from_latent(z))
+        texture = NeuralTexture(out)
         masks = self.mask_head(torch.cat([texture.sampled, texture.filled], dim=1))
-        rgb = self.rgb_head(texture.rgb)
         return NeuralTexture.assemble(
-            texture.generated, rgb * 0.5 + 0.5, masks[:, :1] * 0.5 + 0.5, masks[:, 1:] * 0.5 + 0.5
+            texture.generated, self.rgb_head(texture.rgb), masks[:, :1], masks[:, 1:]
         ).data
 
-    def forward(
-        self, texture: Float[Tensor, "b 21 s s"], quantise: bool = True
-    ) -> tuple[Float[Tensor, "b 21 s s"], Float[Tensor, "b 6 t t"]]:
-        """Reconstruction and latent."""
-        z = self.encode(texture)
-        return self.decode(z, quantise), z
+    @torch.no_grad()
+    def start_codebook(self, latents: Float[Tensor, "n 6 h w"], generator: torch.Generator) -> None:
+        """End of the unquantised phase: standardise the latent, then start the codebook at its k-means.
+
+        Standardising folds into the 1 × 1 convolutions around the codebook and changes no output; distances
+        then weigh all channels alike, and the diffusion meets latents of unit variance.
+        """
+        mean = latents.mean((0, 2, 3))
+        deviation = latents.std((0, 2, 3)).clamp_min(1e-4)
+        into, out = self.to_latent, self.from_latent
+        out.bias.add_(out.weight[:, :, 0, 0] @ mean)
+        out.weight.mul_(deviation[:, None, None])
+        into.bias.copy_((into.bias - mean) / deviation)
+        into.weight.div_(deviation[:, None, None, None])
+        rows = ((latents - mean[:, None, None]) / deviation[:, None, None]).permute(0, 2, 3, 1)
+        self.codebook.start(rows.reshape(-1, LATENT_CHANNELS), generator)
 
 
-def _head(channels: int) -> nn.Sequential:
-    """The published decoder's extra head for colours and for masks."""
-    head = nn.Sequential(
-        nn.BatchNorm2d(channels), nn.LeakyReLU(0.01), nn.Conv2d(channels, channels, 3, padding=1)
-    )
-    return Residual(head)
+class OutputHead(nn.Sequential):
+    """Batch norm, leaky ReLU and a 3 × 3 convolution beside an identity, for one group of channels."""
+
+    def __init__(self, channels: int) -> None:
+        last = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        super().__init__(nn.BatchNorm2d(channels), nn.LeakyReLU(), last)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return x + super().forward(x)
 
 
-class Residual(nn.Sequential):
-    """x + body(x): the head starts as a small correction."""
+def texture_error(
+    decoded: Float[Tensor, "b 21 t t"], texture: Float[Tensor, "b 21 t t"], island: Tensor
+) -> dict[str, Float[Tensor, " b"]]:
+    """Mean squared difference per sample on the islands, by group: generated, rgb, masks.
 
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__(body)
+    Colours count where the texture has some; elsewhere the texture's zeros mean nothing.
+    """
+    error = (decoded - texture).square()
+    inside = island.to(error)
+    filled = NeuralTexture(texture).filled * inside
+    groups = NeuralTexture(error)
+    return {
+        "generated": _mean_over(groups.generated.mean(1, keepdim=True), inside),
+        "rgb": _mean_over(groups.rgb.mean(1, keepdim=True), filled),
+        "masks": _mean_over((groups.sampled + groups.filled) / 2, inside),
+    }
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self[0](x)
+
+def _mean_over(values: Float[Tensor, "b 1 t t"], weight: Tensor) -> Float[Tensor, " b"]:
+    weight = weight.expand_as(values)
+    return (values * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1.0)
 
 
-def _centred(texture: Float[Tensor, "b 21 s s"]) -> Float[Tensor, "b 21 s s"]:
-    """Colours and masks from [0, 1] to [−1, 1]."""
-    t = NeuralTexture(texture)
-    return NeuralTexture.assemble(t.generated, 2 * t.rgb - 1, 2 * t.sampled - 1, 2 * t.filled - 1).data
+def _draw(rows: Float[Tensor, "n c"], count: int, generator: torch.Generator) -> Float[Tensor, "k c"]:
+    """Rows at random, with repetition where there are too few."""
+    return rows[torch.randint(len(rows), (count,), generator=generator, device=generator.device)]
