@@ -4,6 +4,7 @@
 the `lpips` package's and needs backbone weights that no wheel carries.
 """
 
+import warnings
 from pathlib import Path
 
 import lpips
@@ -40,8 +41,8 @@ class PerceptualDistance(nn.Module):
         return super().train(False)
 
 
-def load_lpips(backbone: Path, net: str) -> lpips.LPIPS:
-    """LPIPS (Zhang et al., CVPR 2018) for images in [−1, 1], its linear heads from the `lpips` package.
+class LPIPS(nn.Module):
+    """LPIPS (Zhang et al., CVPR 2018), its linear heads from the `lpips` package.
 
     Args:
         backbone: torchvision's ImageNet weights of the net, a .pth file.
@@ -50,16 +51,30 @@ def load_lpips(backbone: Path, net: str) -> lpips.LPIPS:
     Raises:
         FileNotFoundError: saying how to get the file.
     """
-    if not backbone.is_file():
-        raise FileNotFoundError(f"{backbone} does not exist; `dinar weights fetch lpips_{net}` gets it")
-    whole = LPIPS_NETS[net]()
-    whole.load_state_dict(torch.load(backbone, map_location="cpu", weights_only=True))
-    distance = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
-    # Its slices keep the places that the layers have in torchvision's `features`: sliceK.PLACE.weight.
-    layers = {name: name.split(".", 1)[1] for name in distance.net.state_dict()}
-    known = whole.features.state_dict()
-    distance.net.load_state_dict({name: known[place] for name, place in layers.items()}, strict=True)
-    return distance.eval().requires_grad_(False)
+
+    def __init__(self, backbone: Path, net: str) -> None:
+        super().__init__()
+        if not backbone.is_file():
+            raise FileNotFoundError(f"{backbone} does not exist; `dinar weights fetch lpips_{net}` gets it")
+        whole = LPIPS_NETS[net]()
+        whole.load_state_dict(torch.load(backbone, map_location="cpu", weights_only=True))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # it calls torchvision in a way that is deprecated
+            self.distance = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
+        # Its slices keep the places that the layers have in torchvision's `features`: sliceK.PLACE.weight.
+        known, own = whole.features.state_dict(), self.distance.net.state_dict()
+        self.distance.net.load_state_dict({name: known[name.split(".", 1)[1]] for name in own}, strict=True)
+        self.eval().requires_grad_(False)
+
+    def forward(
+        self, first: Float[Tensor, "b 3 h w"], second: Float[Tensor, "b 3 h w"]
+    ) -> Float[Tensor, " b"]:
+        """One distance per pair of images in [−1, 1]."""
+        return self.distance(first, second).flatten()
+
+    def train(self, mode: bool = True) -> "LPIPS":
+        """Always in eval mode: the package's heads have dropout."""
+        return super().train(False)
 
 
 class PooledFeatures(nn.Module):
