@@ -1,5 +1,6 @@
 """Human parsing: CIHP's 20 classes, 7 groups, and a small encoder–decoder that labels every pixel."""
 
+import math
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -107,6 +108,18 @@ def load_encoder(parser: Parser, imagenet: dict[str, Tensor]) -> None:
     """
     encoder = parser.net.encoder.model
     encoder.load_state_dict({name: imagenet[name] for name in encoder.state_dict()}, strict=True)
+
+
+@torch.no_grad()
+def start_at_prior(parser: Parser, background: float = 0.85) -> None:
+    """Let an untrained parser say that a pixel is background with this probability, all else being equal.
+
+    The first steps then go into telling classes apart, not into learning that most of an image is background.
+    """
+    rest = (1 - background) / (len(CLASSES) - 1)
+    bias = parser.net.segmentation_head[0].bias
+    bias.fill_(math.log(rest))
+    bias[0] = math.log(background)
 
 
 @torch.no_grad()

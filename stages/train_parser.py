@@ -14,7 +14,15 @@ from torch import Tensor
 
 from dinar_models.augment import augment_batch
 from dinar_models.backbones import efficientnet_lite0_state
-from dinar_models.parser import UNKNOWN, Parser, build_parser, load_encoder, parse_images, parsing_scores
+from dinar_models.parser import (
+    UNKNOWN,
+    Parser,
+    build_parser,
+    load_encoder,
+    parse_images,
+    parsing_scores,
+    start_at_prior,
+)
 from stages._core.cli import main
 from stages._core.digests import work_key
 from stages._core.params import StageParams
@@ -86,6 +94,7 @@ def run(params: TrainParserParams, inputs: Paths, outputs: Paths, runtime: Runti
     parser = build_parser(config).to(runtime.device)
     parser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     load_encoder(parser, efficientnet_lite0_state())
+    start_at_prior(parser)
     loop = train(parser, people, params, runtime, work_key(params, inputs.values()))
     scores = validate(parser, stores, params, runtime)
     with publish(outputs["parser"]) as folder:

@@ -15,6 +15,7 @@ from dinar_models.parser import (
     mirror_parts,
     parse_images,
     parsing_scores,
+    start_at_prior,
     to_groups,
 )
 
@@ -87,6 +88,14 @@ def test_architectures_give_logits_at_full_size(architecture: str) -> None:
     parser = build_parser({"architecture": architecture, "size": 64}).eval()
     with torch.no_grad():
         assert parser(torch.zeros(1, 3, 64, 64)).shape == (1, 20, 64, 64)
+
+
+def test_an_untrained_parser_can_start_at_the_share_of_the_background() -> None:
+    parser = build_parser({"architecture": "deeplabv3plus", "size": 64})
+    start_at_prior(parser, 0.9)
+    prior = parser.net.segmentation_head[0].bias.softmax(dim=0)
+    assert prior[0].item() == pytest.approx(0.9)
+    assert prior[7].item() == pytest.approx(0.1 / 19)
 
 
 def test_wrong_configs_are_refused() -> None:
