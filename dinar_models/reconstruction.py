@@ -93,13 +93,14 @@ class Surface:
 
     def uv(self, params: BodyParams, camera: Camera) -> Float[Tensor, "b s s 2"]:
         """UV rasters of bodies, one camera each."""
-        corner_uv = torch.from_numpy(self.atlas.corner_uv)
-        rasters = []
-        for i in range(len(params)):
-            vertices = self.body(params.select([i])).vertices
-            fragments = self.rasterizer.rasterize(vertices, self.body.faces, camera.select(i))
-            rasters.append(uv_raster(fragments, corner_uv))
-        return torch.cat(rasters)
+        return torch.cat(
+            [self.uv_of(self.body(params.select([i])).vertices, camera.select(i)) for i in range(len(params))]
+        )
+
+    def uv_of(self, vertices: Float[Tensor, "1 v 3"], camera: Camera) -> Float[Tensor, "c s s 2"]:
+        """UV rasters of one posed body, seen by each camera."""
+        fragments = self.rasterizer.rasterize(vertices, self.body.faces, camera)
+        return uv_raster(fragments, torch.from_numpy(self.atlas.corner_uv))
 
 
 @torch.no_grad()
