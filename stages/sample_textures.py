@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from pydantic import Field
+from torch import Tensor
 
 from dinar_models.body import BodyModel, BodyParams
 from dinar_models.cameras import Camera
@@ -19,11 +21,11 @@ from stages._core.cli import main
 from stages._core.digests import work_key
 from stages._core.params import StageParams
 from stages._core.runtime import Runtime
-from stages._core.schemas import BODY_ARRAYS
 from stages._core.shards import ShardResult, build_store
 from stages._core.stage import Paths, Stage, Summary
 from stages._core.store import open_store
 from stages._core.weights import read_body_digests
+from stages._data.images import read_bodies, read_cameras
 
 SHARD_ROWS = 48
 
@@ -77,98 +79,78 @@ def run(params: SampleTexturesParams, inputs: Paths, outputs: Paths, runtime: Ru
 
 def sample_shard(rows: range, *, inputs: dict[str, Path], params: SampleTexturesParams) -> ShardResult:
     """The textures of some images; those of one body share one build of the rasteriser."""
-    size = params.texture_size
-    arrays = {
-        "rgb": np.zeros((len(rows), 3, size, size), np.uint8),
-        **{name: np.zeros((len(rows), size, size), np.uint8) for name in ("sampled", "filled", "frontality")},
-    }
+    views, parsing, bodies = (open_store(inputs[name], name) for name in ("views", "parsing", "bodies"))
+    camera, body = read_cameras(views, rows), read_bodies(bodies, rows)
+    rgb = torch.from_numpy(views["rgb"][rows.start : rows.stop]).permute(0, 3, 1, 2)
+    mask = torch.from_numpy(parsing["mask"][rows.start : rows.stop])
+    surface = load_surface(inputs["body"], params.texture_size * params.supersample)
+    shape = (len(rows), params.texture_size, params.texture_size)
+    arrays = {name: np.zeros(shape, np.uint8) for name in ("sampled", "filled", "frontality")}
+    arrays["rgb"] = np.zeros((len(rows), 3, *shape[1:]), np.uint8)
     rejects = {}
-    images = _Images.read(rows, inputs)
-    surface = _surface(inputs["body"], size * params.supersample)
-    for group in images.by_body():
-        sample = sample_images(images, group, surface, params)
+    for group in same_bodies(body, bodies.index["ok"].to_numpy(bool)[rows.start : rows.stop]):
+        sample = sample_images(
+            rgb[group].float() / 255,
+            mask[group].float() / 255,
+            camera.select(group),
+            body.select(group[:1]),
+            surface,
+            params,
+        )
         for name in arrays:
-            values = getattr(sample, name)
-            arrays[name][group] = (values * 255).round().to(torch.uint8).numpy()
-        unseen = ~sample.sampled.flatten(1).any(dim=1).numpy()
-        rejects.update({int(row) + rows.start: NOTHING_SEEN for row in group[unseen]})
+            arrays[name][group.numpy()] = (getattr(sample, name) * 255).round().to(torch.uint8).numpy()
+        unseen = ~sample.sampled.flatten(1).any(dim=1)
+        rejects.update({rows.start + row: NOTHING_SEEN for row in group[unseen].tolist()})
     return ShardResult(arrays, rejects)
 
 
 @dataclass(frozen=True)
-class _Surface:
+class Surface:
     """What all images share."""
 
     body: BodyModel
     atlas: Atlas
     texels: Texels
-    limb_colour: torch.Tensor
+    limb_colour: Float[Tensor, "3 t t"]
     rasterizer: Rasterizer
 
 
 @functools.lru_cache(maxsize=1)
-def _surface(folder: Path, texture_size: int) -> _Surface:
+def load_surface(folder: Path, texture_size: int) -> Surface:
     """Loaded once per worker."""
     atlas = Atlas.load(folder / "atlas.npz")
     tables = atlas.tables(texture_size)
-    colour = torch.as_tensor(tables.limb_colour, dtype=torch.float32)
-    return _Surface(BodyModel.load(folder), atlas, Texels.of(tables), colour, make_rasterizer("embree"))
+    colour = torch.from_numpy(tables.limb_colour)
+    return Surface(BodyModel.load(folder), atlas, Texels.of(tables), colour, make_rasterizer("embree"))
 
 
-@dataclass(frozen=True)
-class _Images:
-    """Some rows of the input stores; `ok` tells which may be used."""
-
-    rgb: np.ndarray
-    mask: np.ndarray
-    camera: Camera
-    params: dict[str, np.ndarray]
-    ok: np.ndarray
-
-    @staticmethod
-    def read(rows: range, inputs: dict[str, Path]) -> "_Images":
-        views = open_store(inputs["views"], "views")
-        parsing = open_store(inputs["parsing"], "parsing")
-        bodies = open_store(inputs["bodies"], "bodies")
-        part = slice(rows.start, rows.stop)
-        K, R, T = (torch.from_numpy(views[name][part]) for name in ("K", "R", "T"))
-        return _Images(
-            rgb=views["rgb"][part],
-            mask=parsing["mask"][part],
-            camera=Camera(K, R, T, views["rgb"].shape[1]),
-            params={name: bodies[name][part] for name in BODY_ARRAYS},
-            ok=bodies.index["ok"].to_numpy(bool)[part],
-        )
-
-    def by_body(self) -> list[np.ndarray]:
-        """The usable rows, those with the very same body together."""
-        usable = np.flatnonzero(self.ok)
-        if len(usable) == 0:
-            return []
-        table = np.concatenate(
-            [values[usable].reshape(len(usable), -1) for values in self.params.values()], 1
-        )
-        _, which = np.unique(table, axis=0, return_inverse=True)
-        return [usable[which == body] for body in range(which.max() + 1)]
+def same_bodies(params: BodyParams, ok: np.ndarray) -> list[Int[Tensor, " g"]]:
+    """The usable rows, those with the very same body together."""
+    usable = torch.from_numpy(np.flatnonzero(ok))
+    table = torch.cat(list(params.as_dict().values()), dim=1)[usable]
+    distinct, which = table.unique(dim=0, return_inverse=True)
+    return [usable[which == body] for body in range(len(distinct))]
 
 
 @torch.no_grad()
 def sample_images(
-    images: _Images, rows: np.ndarray, surface: _Surface, params: SampleTexturesParams
+    rgb: Float[Tensor, "b 3 h w"],
+    mask: Float[Tensor, "b h w"],
+    camera: Camera,
+    body: BodyParams,
+    surface: Surface,
+    params: SampleTexturesParams,
 ) -> TextureSample:
-    """Partial textures of images that show the same body."""
-    one = BodyParams.from_dict({k: torch.from_numpy(v[rows[:1]]) for k, v in images.params.items()})
-    vertices = surface.body(one).vertices
-    faces = surface.body.faces
-    camera = images.camera.select(torch.from_numpy(rows))
+    """Partial textures of images (in [0, 1]) that show the same body."""
+    vertices, faces = surface.body(body).vertices, surface.body.faces
     fragments = surface.rasterizer.rasterize(vertices, faces, camera)
     blocked = None
     if params.occlusion_contours:
-        uv = uv_raster(fragments, torch.as_tensor(surface.atlas.corner_uv))
+        uv = uv_raster(fragments, torch.from_numpy(surface.atlas.corner_uv))
         blocked = occlusion_contours(uv, surface.limb_colour)
     return sample_texture(
-        torch.from_numpy(images.rgb[rows]).permute(0, 3, 1, 2).float() / 255,
-        torch.from_numpy(images.mask[rows]).float() / 255,
+        rgb,
+        mask,
         vertices,
         faces,
         camera,
