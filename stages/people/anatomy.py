@@ -49,10 +49,6 @@ class Anatomy:
             values[name] = np.arctan2(weights @ np.sin(angle), weights @ np.cos(angle))
         return Anatomy(**values)
 
-    def take(self, rows: np.ndarray) -> "Anatomy":
-        """Some of the points."""
-        return Anatomy(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
-
 
 def measure(
     vertices: np.ndarray, normals: np.ndarray, weights: np.ndarray, joints: Mapping[str, np.ndarray]
@@ -65,7 +61,7 @@ def measure(
         joints: `shoulder elbow wrist hip knee ankle` of the left side, each (3,).
     """
     # Both sides are measured on the left: x mirrored where negative.
-    left = vertices * [1, 1, 1]
+    left = vertices.copy()
     left[:, 0] = np.abs(left[:, 0])
     arm_weight = weights[:, ARM_JOINTS].sum(axis=1)
     along_arm, around_arm = _limb(left, joints["shoulder"], joints["elbow"], joints["wrist"])

@@ -27,6 +27,7 @@ PATTERNS: tuple[Pattern, ...] = (
 )  # fmt: skip
 
 MotifShape = Literal["number", "word", "disc", "ring", "star", "bar", "triangle", "heart"]
+_INK = (255,)
 _WORDS = (
     "NOVA",
     "ATLAS",
@@ -167,23 +168,23 @@ def _stencil(shape: str, text: str) -> np.ndarray:
         font = cv2.FONT_HERSHEY_DUPLEX
         (width, height), _ = cv2.getTextSize(text, font, 3.0, thickness)
         image = np.zeros((height + 40, width + 40), np.uint8)
-        cv2.putText(image, text, (20, height + 20), font, 3.0, 255, thickness, cv2.LINE_AA)
+        cv2.putText(image, text, (20, height + 20), font, 3.0, _INK, thickness, cv2.LINE_AA)
     elif shape == "disc":
-        cv2.circle(image, (64, 64), 56, 255, -1, cv2.LINE_AA)
+        cv2.circle(image, (64, 64), 56, _INK, -1, cv2.LINE_AA)
     elif shape == "ring":
-        cv2.circle(image, (64, 64), 48, 255, 14, cv2.LINE_AA)
+        cv2.circle(image, (64, 64), 48, _INK, 14, cv2.LINE_AA)
     elif shape == "bar":
-        cv2.rectangle(image, (6, 46), (122, 82), 255, -1)
+        cv2.rectangle(image, (6, 46), (122, 82), _INK, -1)
     elif shape == "heart":
-        cv2.circle(image, (42, 46), 28, 255, -1, cv2.LINE_AA)
-        cv2.circle(image, (86, 46), 28, 255, -1, cv2.LINE_AA)
-        cv2.fillPoly(image, [np.array([(17, 58), (111, 58), (64, 116)])], 255, cv2.LINE_AA)
+        cv2.circle(image, (42, 46), 28, _INK, -1, cv2.LINE_AA)
+        cv2.circle(image, (86, 46), 28, _INK, -1, cv2.LINE_AA)
+        cv2.fillPoly(image, [np.array([(17, 58), (111, 58), (64, 116)])], _INK, cv2.LINE_AA)
     else:
         points = 5 if shape == "star" else 3
         angle = np.arange(points * 2) * np.pi / points - np.pi / 2
         radius = np.where(np.arange(points * 2) % 2 == 0, 58, 24 if shape == "star" else 29)
         corners = np.stack([64 + radius * np.cos(angle), 64 + radius * np.sin(angle)], axis=1)
-        cv2.fillPoly(image, [corners.astype(np.int32)], 255, cv2.LINE_AA)
+        cv2.fillPoly(image, [corners.astype(np.int32)], _INK, cv2.LINE_AA)
     return image.astype(np.float32) / 255
 
 

@@ -61,7 +61,7 @@ class Outfit:
 def sample_outfit(person: Phenotypes, rng: np.random.Generator) -> Outfit:
     """Looks and clothes for one person (a `Phenotypes` of length 1)."""
     feminine = float(person.gender[0])
-    skirt = rng.random() < 0.42 * feminine
+    skirt = feminine > 0.5 and rng.random() < 0.42
     dress = skirt and rng.random() < 0.45
     top = _sample_top(feminine, skirt, rng)
     bottom = _sample_skirt(rng) if skirt else _sample_trousers(feminine, rng)

@@ -10,10 +10,16 @@ from stages.people.garments import bottom_field, shoe_field, top_field
 from stages.people.hair import above_hairline
 from stages.people.labels import Part
 from stages.people.outfit import Outfit
-from stages.people.skin_and_hair import paint_eyes, paint_face, paint_hair, paint_skin, strand_coordinates
-from stages.people.template import TEXTURE_SIZE, Layer, Template, swatch_texels
+from stages.people.skin_and_hair import (
+    mix,
+    paint_eyes,
+    paint_face,
+    paint_hair,
+    paint_skin,
+    strand_coordinates,
+)
+from stages.people.template import SKIN_LAYERS, TEXTURE_SIZE, Layer, Template, swatch_texels
 
-_SKIN_LAYERS = ("head", "trunk", "hand_l", "hand_r", "foot_l", "foot_r")
 _CURTAIN_WIDTH, _CURTAIN_LENGTH, _TAIL_WIDTH = 0.75, 0.65, 0.2
 """Metres of hair that the unit squares of curtain and tail stand for."""
 
@@ -28,16 +34,18 @@ def paint(template: Template, outfit: Outfit, rng: np.random.Generator) -> tuple
     lower = outfit.bottom.kind if outfit.bottom.kind == "skirt" else "bottom"
     colours = np.zeros((TEXTURE_SIZE * TEXTURE_SIZE, 3), np.uint8)
     labels = np.zeros(TEXTURE_SIZE * TEXTURE_SIZE, np.uint8)
+    # One stream for all skin layers: the mottle must not change where two charts meet.
+    skin_seed = int(rng.integers(2**63))
     for name, layer in template.layers.items():
         if name in ("bottom", "skirt") and name != lower:
             continue
-        painter = _SKIN if name in _SKIN_LAYERS else _PAINTERS[name]
-        colour, label = painter(layer, outfit, rng)
+        own_rng = np.random.default_rng(skin_seed) if name in SKIN_LAYERS else rng
+        colour, label = _PAINTERS[name](layer, outfit, own_rng)
         colours[layer.texel] = np.rint(np.clip(colour, 0, 1) * 255)
         labels[layer.texel] = label
-    for swatch, label in (("sole_l", Part.LEFT_SHOE), ("sole_r", Part.RIGHT_SHOE)):
+    for swatch, shoe in (("sole_l", Part.LEFT_SHOE), ("sole_r", Part.RIGHT_SHOE)):
         colours[swatch_texels(swatch)] = np.rint(np.array(outfit.shoe_colours[2]) * 255)
-        labels[swatch_texels(swatch)] = label
+        labels[swatch_texels(swatch)] = shoe
     nearest = template.nearest_texel[lower]
     size = (TEXTURE_SIZE, TEXTURE_SIZE)
     return colours[nearest].reshape(*size, 3), labels[nearest].reshape(size)
@@ -49,16 +57,14 @@ Painter = Callable[[Layer, Outfit, np.random.Generator], Painted]
 
 def _skin(layer: Layer, outfit: Outfit, rng: np.random.Generator) -> Painted:
     at = layer.texel_anatomy
-    # One stream for all skin layers: the mottle must not change where two charts meet.
-    colour = paint_skin(outfit.looks, at, np.random.default_rng(7))
+    colour = paint_skin(outfit.looks, at, rng)
     y = at.reference[:, 1]
     left = at.reference[:, 0] > 0
-    label = np.where(y > 0.62, Part.FACE, Part.TORSO_SKIN)
+    label = np.where(_throat(at), Part.TORSO_SKIN, Part.FACE)
     label = np.where(at.arm_weight > 0.5, np.where(left, Part.LEFT_ARM, Part.RIGHT_ARM), label)
     label = np.where((y < 0.0) & (at.arm_weight < 0.5), np.where(left, Part.LEFT_LEG, Part.RIGHT_LEG), label)
     if layer.name == "head":
         colour = paint_face(colour, outfit.looks, at, layer.texel_uv)
-        label = np.where(_throat(at), Part.TORSO_SKIN, label)
         if outfit.looks.hair is not None:
             label = np.where(above_hairline(at, outfit.looks.recession) > 0, Part.HAIR, label)
     if outfit.socks is not None:
@@ -86,7 +92,7 @@ def _top(layer: Layer, outfit: Outfit, rng: np.random.Generator) -> Painted:
     if outfit.coat:
         colour = _open_front(colour, outfit, cloth)
     if outfit.trim is not None:
-        colour = _blend(colour, np.array(outfit.trim), smoothstep(0.022, 0.014, edge))
+        colour = mix(colour, np.array(outfit.trim), smoothstep(0.022, 0.014, edge))
     if outfit.buttons:
         colour = _placket(colour, cloth)
     colour = _seams(colour, edge)
@@ -104,9 +110,9 @@ def _bottom(layer: Layer, outfit: Outfit, rng: np.random.Generator) -> Painted:
         colour = _pockets_and_fly(colour, at)
     if outfit.belt is not None:
         belt = smoothstep(0.040, 0.036, outfit.bottom.waist - at.reference[:, 1])
-        colour = _blend(colour, np.array(outfit.belt), belt)
+        colour = mix(colour, np.array(outfit.belt), belt)
         buckle = belt * (np.abs(cloth.s) < 0.02) * (cloth.piece == FRONT)
-        colour = _blend(colour, np.array([0.75, 0.70, 0.55]), 0.9 * buckle)
+        colour = mix(colour, np.array([0.75, 0.70, 0.55]), 0.9 * buckle)
     label = Part.DRESS if outfit.dress else Part.PANTS if trousers else Part.SKIRT
     return colour, np.full(len(colour), label)
 
@@ -119,8 +125,8 @@ def _shoes(layer: Layer, outfit: Outfit, rng: np.random.Generator) -> Painted:
     laces = (
         (np.abs(np.abs(x) - 0.205) < 0.018) & (np.sin(z * 420) > 0.2) & (z > 0.03) & (z < 0.13) & (y > -0.79)
     )
-    colour = _blend(colour, accent, 0.85 * laces)
-    colour = _blend(colour, accent, 0.8 * smoothstep(0.018, 0.010, shoe_field(outfit.shoes, at)))
+    colour = mix(colour, accent, 0.85 * laces)
+    colour = mix(colour, accent, 0.8 * smoothstep(0.018, 0.010, shoe_field(outfit.shoes, at)))
     return colour, np.where(x > 0, Part.LEFT_SHOE, Part.RIGHT_SHOE)
 
 
@@ -139,8 +145,8 @@ def _tail(layer: Layer, outfit: Outfit, rng: np.random.Generator) -> Painted:
     return paint_hair(outfit.looks, across, along, rng), np.full(len(across), Part.HAIR)
 
 
-_SKIN: Painter = _skin
 _PAINTERS: dict[str, Painter] = {
+    **dict.fromkeys(SKIN_LAYERS, _skin),
     "eye_l": _eyes,
     "eye_r": _eyes,
     "top": _top,
@@ -151,10 +157,6 @@ _PAINTERS: dict[str, Painter] = {
     "curtain": _curtain,
     "tail": _tail,
 }
-
-
-def _blend(colour: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
-    return colour + share[:, None] * (other - colour)
 
 
 def _seams(colour: np.ndarray, edge: np.ndarray) -> np.ndarray:
@@ -169,7 +171,7 @@ def _open_front(colour: np.ndarray, outfit: Outfit, cloth: ClothCoordinates) -> 
     front = cloth.piece == FRONT
     inside = smoothstep(0.002, -0.002, np.abs(cloth.s) - width) * front
     rim = np.exp(-(((np.abs(cloth.s) - width - 0.005) / 0.004) ** 2)) * front
-    return _blend(colour, np.array(outfit.shirt), inside) * (1 - 0.45 * rim)[:, None]
+    return mix(colour, np.array(outfit.shirt), inside) * (1 - 0.45 * rim)[:, None]
 
 
 def _placket(colour: np.ndarray, cloth: ClothCoordinates) -> np.ndarray:
@@ -177,7 +179,7 @@ def _placket(colour: np.ndarray, cloth: ClothCoordinates) -> np.ndarray:
     edge = np.exp(-(((np.abs(cloth.s) - 0.016) / 0.0025) ** 2)) * front
     button = (np.hypot(cloth.s, (cloth.t + 0.04) % 0.085 - 0.0425) < 0.0055) & front
     colour = colour * (1 - 0.3 * edge)[:, None]
-    return _blend(colour, np.array([0.92, 0.90, 0.85]), 0.9 * button)
+    return mix(colour, np.array([0.92, 0.90, 0.85]), 0.9 * button)
 
 
 def _pockets_and_fly(colour: np.ndarray, at: Anatomy) -> np.ndarray:

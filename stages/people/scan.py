@@ -20,12 +20,10 @@ from stages.people.hair import above_hairline, curtain_length, shell_thickness, 
 from stages.people.outfit import Outfit
 from stages.people.patches import Cut, clip, drop_faces, hem, neighbour_mean, vertex_normals, whole
 from stages.people.poses import PosedSkeleton, skin
-from stages.people.template import Layer, Template, swatch_uv
+from stages.people.template import SKIN_LAYERS, Layer, Template, swatch_uv
 
 COVERED = 0.022
 """How far under a border, m, a lower layer still reaches; beyond that it is taken away."""
-
-_SKIN_LAYERS = ("head", "trunk", "hand_l", "hand_r", "foot_l", "foot_r")
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def dress(template: Template, body: np.ndarray, outfit: Outfit, rng: np.random.G
     """
     layers = template.layers
     lower = layers["skirt" if outfit.bottom.kind == "skirt" else "bottom"]
-    pieces = [_skin_piece(layers[name], body, outfit) for name in _SKIN_LAYERS]
+    pieces = [_skin_piece(layers[name], body, outfit) for name in SKIN_LAYERS]
     pieces += [_plain_piece(layers[name], body) for name in ("eye_l", "eye_r")]
     pieces += [_top_piece(layers["top"], body, outfit, rng), _bottom_piece(lower, body, outfit, rng)]
     pieces += _shoe_pieces(layers["shoes"], body, outfit)
@@ -231,7 +229,8 @@ def _hair_pieces(
         return []
     cap = template.layers["cap"]
     scalp = cap.patch.lift @ body
-    clumps = 1 + 0.28 * waves(*cap.anatomy.reference.T[:2], rng, count=8, wavelength=(0.02, 0.06))
+    x, y, _ = cap.anatomy.reference.T
+    clumps = 1 + 0.28 * waves(x, y, rng, count=8, wavelength=(0.02, 0.06))
     thickness = shell_thickness(cap.anatomy, looks.hair, looks.recession, clumps)
     shell = scalp + vertex_normals(scalp, cap.patch.faces) * thickness[:, None]
     cut = clip(_whole_cut(cap), above_hairline(cap.anatomy, looks.recession))

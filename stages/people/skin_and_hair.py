@@ -74,7 +74,7 @@ def paint_skin(looks: Looks, at: Anatomy, rng: np.random.Generator) -> np.ndarra
     rosy = np.clip(
         0.12 * np.exp(-(((at.arm - 0.46) / 0.03) ** 2)) + 0.1 * smoothstep(0.50, 0.58, at.arm), 0, 1
     )
-    return _mix(colour, _flushed(looks), rosy)
+    return mix(colour, _flushed(looks), rosy)
 
 
 def paint_face(colour: np.ndarray, looks: Looks, at: Anatomy, uv: np.ndarray) -> np.ndarray:
@@ -86,19 +86,19 @@ def paint_face(colour: np.ndarray, looks: Looks, at: Anatomy, uv: np.ndarray) ->
     cheek = _blob(side, y, (0.045, 0.697), (0.020, 0.016)) + 0.7 * _blob(
         side, y, (0.0, 0.692), (0.014, 0.010)
     )
-    colour = _mix(colour, _flushed(looks), np.clip(0.45 * looks.blush * cheek, 0, 1) * front)
+    colour = mix(colour, _flushed(looks), np.clip(0.45 * looks.blush * cheek, 0, 1) * front)
     socket = _blob(side, y, (0.032, 0.729), (0.022, 0.012))
-    colour = _mix(colour, 0.72 * skin, 0.35 * socket * front)
-    colour = _mix(colour, 0.55 * hair + 0.25 * skin, _beard(looks, at))
+    colour = mix(colour, 0.72 * skin, 0.35 * socket * front)
+    colour = mix(colour, 0.55 * hair + 0.25 * skin, _beard(looks, at))
     lips = _mask("mpfb_lips.jpg", uv)
-    colour = _mix(colour, np.array(looks.lip_colour), looks.lips * lips)
-    colour = _mix(colour, 0.45 * skin, 0.6 * _blob(side, y, (0.0, 0.6612), (0.024, 0.0012)) * front)
+    colour = mix(colour, np.array(looks.lip_colour), looks.lips * lips)
+    colour = mix(colour, 0.45 * skin, 0.6 * _blob(side, y, (0.0, 0.6612), (0.024, 0.0012)) * front)
     brow_colour = 0.75 * hair + 0.08 * skin
-    colour = _mix(colour, brow_colour, looks.brows * _brows(side, y) * front)
-    colour = _mix(colour, 0.25 * skin, 0.8 * _lashes(side, y) * front)
+    colour = mix(colour, brow_colour, looks.brows * _brows(side, y) * front)
+    colour = mix(colour, 0.25 * skin, 0.8 * _lashes(side, y) * front)
     if looks.hair is not None:
         roots = smoothstep(-0.004, 0.006, above_hairline(at, looks.recession))
-        colour = _mix(colour, hair, 0.92 * roots)
+        colour = mix(colour, hair, 0.92 * roots)
     return np.clip(colour, 0, 1)
 
 
@@ -109,12 +109,12 @@ def paint_eyes(looks: Looks, at: Anatomy) -> np.ndarray:
     away /= np.linalg.norm(away, axis=1, keepdims=True)
     degrees = np.degrees(np.arccos(np.clip(away[:, 2], -1, 1)))
     colour = np.tile(np.array([0.90, 0.88, 0.86]), (len(degrees), 1))
-    colour = _mix(colour, np.array([0.80, 0.62, 0.58]), smoothstep(40, 75, degrees) * 0.5)
-    colour = _mix(colour, np.array(looks.iris), smoothstep(31, 27, degrees))
-    colour = _mix(
+    colour = mix(colour, np.array([0.80, 0.62, 0.58]), smoothstep(40, 75, degrees) * 0.5)
+    colour = mix(colour, np.array(looks.iris), smoothstep(31, 27, degrees))
+    colour = mix(
         colour, 0.4 * np.array(looks.iris), smoothstep(25, 29, degrees) * smoothstep(33, 29, degrees)
     )
-    return _mix(colour, np.array([0.02, 0.02, 0.02]), smoothstep(14, 11, degrees))
+    return mix(colour, np.array([0.02, 0.02, 0.02]), smoothstep(14, 11, degrees))
 
 
 def paint_hair(looks: Looks, across: np.ndarray, along: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -137,12 +137,13 @@ def strand_coordinates(at: Anatomy) -> tuple[np.ndarray, np.ndarray]:
     return 0.09 * angle, np.hypot(np.hypot(x, z - 0.03), 0.85 - y)
 
 
+def mix(colour: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """(N, 3) colours drawn towards `other` by `share` (N,) in [0, 1]."""
+    return colour + share[:, None] * (other - colour)
+
+
 def _flushed(looks: Looks) -> np.ndarray:
     return skin_colour(looks) * np.array([1.02, 0.74, 0.70])
-
-
-def _mix(colour: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
-    return colour + share[:, None] * (other - colour)
 
 
 def _blob(x: np.ndarray, y: np.ndarray, centre: tuple[float, float], size: tuple[float, float]) -> np.ndarray:

@@ -34,6 +34,7 @@ SLOTS: dict[str, tuple[int, int, int, int]] = {
     "foot_r": (164, 908, 160, 116),
 }
 
+SKIN_LAYERS = ("head", "trunk", "hand_l", "hand_r", "foot_l", "foot_r")
 SWATCHES = {"sole_l": (744, 500, 32, 32), "sole_r": (784, 500, 32, 32)}
 """Rectangles of one colour each, for surfaces too narrow to have texels of their own."""
 
