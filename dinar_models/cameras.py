@@ -56,7 +56,8 @@ class Camera:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Camera":
         """Move or convert the tensors."""
-        return Camera(*(t.to(device=device, dtype=dtype) for t in (self.K, self.R, self.T)), self.size)
+        K, R, T = (t.to(device=device, dtype=dtype) for t in (self.K, self.R, self.T))
+        return Camera(K, R, T, self.size)
 
 
 def orbit_camera(
@@ -79,20 +80,22 @@ def orbit_camera(
         fov: full angle of view, radians; or
         focal: focal length, px. Exactly one of the two.
     """
-    if (fov is None) == (focal is None):
+    if fov is not None and focal is None:
+        focal = size / (2 * math.tan(fov / 2))
+    elif focal is None or fov is not None:
         raise ValueError(f"give either fov or focal, got fov={fov}, focal={focal}")
-    like = {"dtype": target.dtype, "device": target.device}
-    yaw, pitch, distance = torch.broadcast_tensors(
-        *(torch.as_tensor(value, **like).reshape(-1) for value in (yaw, pitch, distance))
+    around, above, away = torch.broadcast_tensors(
+        *(torch.as_tensor(value).to(target).reshape(-1) for value in (yaw, pitch, distance))
     )
-    outward = torch.stack([yaw.sin() * pitch.cos(), pitch.sin(), yaw.cos() * pitch.cos()], dim=1)
-    right = torch.stack([yaw.cos(), torch.zeros_like(yaw), -yaw.sin()], dim=1)
+    outward = torch.stack([around.sin() * above.cos(), above.sin(), around.cos() * above.cos()], dim=1)
+    right = torch.stack([around.cos(), torch.zeros_like(around), -around.sin()], dim=1)
     down = torch.linalg.cross(-outward, right)
     rotation = torch.stack([right, down, -outward], dim=1)
-    centers = target + distance[:, None] * outward
-    focal = focal if focal is not None else size / (2 * math.tan(fov / 2))
-    K = torch.tensor([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]], **like)
-    return Camera(K.expand(len(yaw), 3, 3), rotation, -(rotation @ centers[..., None])[..., 0], size)
+    centers = target + away[:, None] * outward
+    lens = [[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]]
+    K = torch.tensor(lens, dtype=target.dtype, device=target.device)
+    translation = -(rotation @ centers[..., None])[..., 0]
+    return Camera(K.expand(len(around), 3, 3), rotation, translation, size)
 
 
 @dataclass

@@ -35,6 +35,6 @@ def _inner_edges(colours: np.ndarray, body: np.ndarray) -> np.ndarray:
     """(H, W) bool, from (H, W, 3) uint8 colours and the (H, W) 0/1 raster of the body."""
     edges = cv2.Canny(np.ascontiguousarray(colours), CANNY_LOW, CANNY_HIGH)
     outlines, _ = cv2.findContours(body, cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(edges, outlines, -1, 0, thickness=2)
+    cv2.drawContours(edges, outlines, -1, (0,), thickness=2)
     rounds = max(round(2 * len(body) / 512), 1)
     return cv2.dilate(edges, np.ones((3, 3), np.uint8), iterations=rounds) > 0

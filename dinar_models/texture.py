@@ -138,7 +138,8 @@ def on_texels(
 ) -> Float[Tensor, "m n c"]:
     """Values at vertices → values at texels."""
     corners = faces[texels.face]
-    return sum(texels.barycentric[:, i, None] * values[:, corners[:, i]] for i in range(3))
+    a, b, c = (texels.barycentric[:, i, None] * values[:, corners[:, i]] for i in range(3))
+    return a + b + c
 
 
 def vertex_normals(vertices: Float[Tensor, "m v 3"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "m v 3"]:
