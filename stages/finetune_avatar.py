@@ -23,7 +23,7 @@ from stages._core.train_loop import TrainLoop
 from stages._core.weights import load_weights, read_body_digests, save_weights
 from stages._data.avatar_step import ImageLosses, ImageLossParams, generate, render
 from stages._data.frames import Frames, prefetched
-from stages._data.pairs import Pairs, PairSampler
+from stages._data.pair_sampler import Pairs, PairSampler
 
 
 class FinetuneAvatarParams(ImageLossParams):

@@ -5,7 +5,6 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -14,7 +13,7 @@ from dinar_models.avatar import AvatarNets
 from dinar_models.perceptual import PerceptualDistance
 from dinar_models.texture import merge_textures
 from dinar_models.types import NeuralTexture
-from dinar_models.vqgan import VQGAN, VQGANConfig
+from dinar_models.vqgan import VQGAN, VQGANConfig, texture_error
 from stages._core.cli import main
 from stages._core.digests import work_key
 from stages._core.precision import DtypeChoice, resolve_dtype
@@ -26,6 +25,12 @@ from stages._core.train_loop import TrainLoop
 from stages._core.weights import load_weights, read_body_digests, save_weights
 from stages._data.avatar_step import ImageLosses, ImageLossParams, generate, render
 from stages._data.frames import Frames, Inputs, Targets, prefetched
+
+RESTART_EVERY = 20
+"""Steps between restarts of dead codes."""
+
+START_BATCHES = 8
+"""Batches of textures whose latents start the codebook."""
 
 
 class TrainVqganParams(ImageLossParams):
@@ -46,7 +51,9 @@ class TrainVqganParams(ImageLossParams):
     continuous_share: float = Field(0.5, ge=0, lt=1, description="share of steps before quantising starts")
     merged_share: float = Field(0.6, ge=0, le=1, description="share of textures merged from several views")
     merged_views: int = Field(4, ge=2, description="views that such a texture is merged from")
-    texture_weight: float = Field(4.0, ge=0, description="of the squared error in texture space (ours)")
+    generated_weight: float = Field(0.5, ge=0, description="of the generated channels' squared error (ours)")
+    rgb_weight: float = Field(16.0, ge=0, description="of the colours' squared error (ours)")
+    masks_weight: float = Field(2.0, ge=0, description="of the masks' squared error (ours)")
     image_weight: float = Field(0.5, ge=0, description="of eq. 4 through the frozen renderer (ours)")
     codebook_weight: float = Field(1.0, ge=0, description="of the codebook's loss (ours)")
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints")
@@ -111,23 +118,28 @@ def run(params: TrainVqganParams, inputs: Paths, outputs: Paths, runtime: Runtim
     losses = ImageLosses(params, PerceptualDistance().to(runtime.device))
     dtype = resolve_dtype(params.dtype, runtime.device)
     switch = round(params.continuous_share * params.steps)
-    for step, batch in prefetched(TextureSampler(frames, params), iter(loop)):
+    textures = TextureSampler(frames, params)
+    island = torch.from_numpy(frames.surface.atlas.tables(params.texture_size).island_mask)
+    for step, batch in prefetched(textures, iter(loop)):
         generator = generator_for(params.seed, "train_vqgan noise", step)
         with torch.autocast(runtime.device, dtype, enabled=dtype != torch.float32):
             texture = neural_textures(nets, batch, generator)
-            if step >= switch:
-                tend_codes(vqgan, texture, step - switch, params, generator)
-                averaged.module.codebook.load_state_dict(vqgan.codebook.state_dict())
+            if step == switch:
+                start_quantising(vqgan, nets, textures, averaged, params.seed)
             total, logs = objective(
-                vqgan.train(), nets, texture, batch.targets, losses, params, step >= switch
+                vqgan.train(), nets, texture, batch.targets, losses, params, island, step >= switch
             )
         optimiser.zero_grad()
         total.backward()
         torch.nn.utils.clip_grad_norm_(vqgan.parameters(), 1.0)
         optimiser.step()
         schedule.step()
+        if step > switch and step % RESTART_EVERY == 0:
+            with torch.no_grad():
+                vqgan.codebook.restart_dead(vqgan.encode(texture.data).float(), generator)
         averaged.update_parameters(vqgan)
         loop.log(**logs)
+    # Codes that restarted jump: their running mean would lie between old and new place.
     averaged.module.codebook.load_state_dict(vqgan.codebook.state_dict())
     with publish(outputs["vqgan"]) as folder:
         save_weights(folder, "vqgan", averaged.module.float(), vqgan.config_dict(), digests)
@@ -156,45 +168,39 @@ def objective(
     targets: Targets,
     losses: ImageLosses,
     params: TrainVqganParams,
+    island: Tensor,
     quantise: bool,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Texture error, eq. 4 through the frozen renderer, and the codebook's loss."""
-    decoded, z = vqgan(texture.data, quantise)
-    texture_loss = texture_error(decoded.float(), texture.data)
-    image, mask = render(nets, NeuralTexture(decoded), targets)
-    image_loss, logs = losses(image, mask, targets)
-    total = params.texture_weight * texture_loss + params.image_weight * image_loss
-    logs |= {"texture": texture_loss}
+    z = vqgan.encode(texture.data).float()
+    logs: dict[str, Tensor] = {}
+    total = z.new_zeros(())
     if quantise:
-        codebook = vqgan.codebook.loss(z.float()).mean()
-        total = total + params.codebook_weight * codebook
-        logs |= {"codebook": codebook, "perplexity": vqgan.codebook.perplexity()}
-    return total, logs
-
-
-def texture_error(decoded: Tensor, texture: Tensor) -> Tensor:
-    """Squared error per channel: generated channels over their variance, colours and masks in [−1, 1]."""
-    a, b = NeuralTexture(decoded), NeuralTexture(texture)
-    scale = b.generated.var().clamp_min(1e-4)
-    generated = F.mse_loss(a.generated, b.generated) / scale
-    colours = 4 * F.mse_loss(a.rgb, b.rgb)
-    masks = 4 * (F.mse_loss(a.sampled, b.sampled) + F.mse_loss(a.filled, b.filled))
-    return 0.1 * generated + 4 * colours + 0.5 * masks
+        snapped = vqgan.codebook(z)
+        logs = {"codebook": snapped.loss.mean(), "perplexity": vqgan.codebook.perplexity}
+        total = params.codebook_weight * logs["codebook"]
+        z = snapped.z
+    decoded = vqgan.decode_codes(z)
+    errors = texture_error(decoded.float(), texture.data, island)
+    image_loss, image_logs = losses(*render(nets, NeuralTexture(decoded), targets), targets)
+    weights = {"generated": params.generated_weight, "rgb": params.rgb_weight, "masks": params.masks_weight}
+    texture_loss = sum(weights[name] * error.mean() for name, error in errors.items())
+    logs |= {f"texture_{name}": error.mean() for name, error in errors.items()} | image_logs
+    return total + texture_loss + params.image_weight * image_loss, logs
 
 
 @torch.no_grad()
-def tend_codes(
-    vqgan: VQGAN, texture: NeuralTexture, quantised_steps: int, params: TrainVqganParams,
-    generator: torch.Generator,
-) -> None:  # fmt: skip
-    """k-means at the switch to quantising, then restarts of dead codes every 20 steps."""
-    if quantised_steps and quantised_steps % 20:
-        return
-    latents = vqgan.encode(texture.data).float().permute(0, 2, 3, 1).reshape(-1, 6)
-    if quantised_steps == 0:
-        vqgan.codebook.start(latents, generator=generator)
-    else:
-        vqgan.codebook.restart_dead(latents, generator=generator)
+def start_quantising(
+    vqgan: VQGAN, nets: AvatarNets, textures: TextureSampler, averaged: AveragedModel, seed: int
+) -> None:
+    """Start the codebook at the k-means of many textures' latents; the averaged weights start again there."""
+    latents = []
+    vqgan.eval()
+    for i in range(START_BATCHES):
+        generator = generator_for(seed, "train_vqgan start", i)
+        latents.append(vqgan.encode(neural_textures(nets, textures(-1 - i), generator).data).float())
+    vqgan.start_codebook(torch.cat(latents), generator_for(seed, "train_vqgan k-means"))
+    averaged.module.load_state_dict(vqgan.state_dict())
 
 
 def falling(step: int, steps: int) -> float:
