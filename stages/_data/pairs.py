@@ -1,51 +1,245 @@
-"""Training pairs of the avatar model: two frames of one person that differ in camera and, where possible, in pose."""
+"""Training pairs: two frames of one person that differ in view and, where the data has it, in pose.
 
+A person here is a subject in one variant, hence in one colour. Step k draws its people from a window that moves
+over a shuffled list of them: memory is bounded whatever the size of the data, most frames are in memory when
+they are drawn, and every batch is a pure function of (seed, step).
+"""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
+from stages._core.runtime import Runtime
 from stages._core.seeds import rng_for
-from stages._data.frames import Frames, Inputs, Targets
+from stages._core.stage import Paths
+from stages._core.store import open_store
+from stages._data.shots import STORES, Shot, ShotReader, unpack_uv
 
-CROSS_SCAN_SHARE = 0.75
-"""Of the pairs of people seen in several poses: the paper calls differing poses essential (section 3.1)."""
+SHOT_ROWS = 8
+"""Longest shot: renders have 8 views, videos are cut."""
+
+
+@dataclass(frozen=True)
+class PairRules:
+    """What a batch is.
+
+    Attributes:
+        seed: of the draws.
+        image_size: pixels per side.
+        batch: pairs per step.
+        window: people in use at a time; their shots stay in memory.
+        turnover: new people per step.
+        merged: add the textures merged over the input's shot.
+    """
+
+    seed: int
+    image_size: int
+    batch: int
+    window: int = 96
+    turnover: float = 0.25
+    merged: bool = False
+
+
+class Frame(NamedTuple):
+    """One usable image.
+
+    Attributes:
+        shot: number of its shot.
+        place: in the shot.
+        scan: name of its scan.
+        view: its camera's number.
+    """
+
+    shot: int
+    place: int
+    scan: str
+    view: int
+
+
+Pair = tuple[Frame, Frame]
+"""Input and target."""
 
 
 @dataclass
 class Pairs:
-    """B pairs: what the networks see, and what they should render."""
+    """A batch on the training device.
 
-    inputs: Inputs
-    targets: Targets
-
-
-class PairSampler:
-    """Pairs as a pure function of (seed, step); both frames share a variant, hence the colour shift.
-
-    Args:
-        frames: of one split.
-        purpose: separates the random draws of stages and splits.
+    Attributes:
+        rgb: (B, 3, S, S) the input in [−1, 1] on black (−1).
+        mask: (B, 1, S, S) in [0, 1].
+        texture: (B, 5, T, T) colour, sampled, filled of the input, in [0, 1].
+        merged: the same, merged over the input's shot; no numbers unless asked for.
+        target: (B, 3, S, S) the frame to be rendered, in [−1, 1] on white (+1).
+        target_mask: (B, 1, S, S) in [0, 1].
+        uv: (B, S, S, 2) raster of the target's body in [0, 1], −1 on the background.
+        face: (B, 1, S, S) 1 where the target shows the front of the face.
+        centre: (B, 2) a random point of the target's body, px.
     """
 
-    def __init__(self, frames: Frames, *, seed: int, purpose: str, batch: int) -> None:
-        self.frames, self.seed, self.purpose, self.batch = frames, seed, purpose, batch
-        self.people = [g for g in frames.groups(["subject", "variant"]) if len(g) > 1]
+    rgb: Tensor
+    mask: Tensor
+    texture: Tensor
+    merged: Tensor
+    target: Tensor
+    target_mask: Tensor
+    uv: Tensor
+    face: Tensor
+    centre: Tensor
+
+    @staticmethod
+    def unpack(packed: Mapping[str, Tensor], device: str) -> "Pairs":
+        """From the small integers that a loading process sends."""
+        p = {name: value.to(device) for name, value in packed.items()}
+        mask, target_mask = p["mask"][:, None].float() / 255, p["target_mask"][:, None].float() / 255
+        rgb, target = (p[name].permute(0, 3, 1, 2).float() / 255 for name in ("rgb", "target"))
+        return Pairs(
+            rgb=2 * rgb * mask - 1,
+            mask=mask,
+            texture=p["texture"].float() / 255,
+            merged=p["merged"].float() / 255,
+            target=2 * (target * target_mask + 1 - target_mask) - 1,
+            target_mask=target_mask,
+            uv=unpack_uv(p["uv"]),
+            face=p["face"][:, None].float(),
+            centre=p["centre"],
+        )
+
+
+class PairSource(Dataset[dict[str, Tensor]]):
+    """Item k is the packed batch of step k. It holds paths and row numbers; readers open where it is used."""
+
+    def __init__(self, inputs: Paths, split: str, rules: PairRules) -> None:
+        """Find the people of a split in all data sets.
+
+        Args:
+            inputs: with the groups of STORES, and the body.
+
+        Raises:
+            ValueError: when no person has two usable frames.
+        """
+        self.rules, self.body = rules, inputs["body"]
+        groups = {name: inputs.group(name) for name in STORES}
+        self.data_sets = [{name: groups[name][item] for name in STORES} for item in groups["views"]]
+        self.shots: list[tuple[int, tuple[int, ...]]] = []
+        self.people: list[list[Frame]] = []
+        for number, paths in enumerate(self.data_sets):
+            textures = open_store(paths["textures"], "textures")
+            self._add_people(number, textures.index.loc[textures.ok_rows(split)])
         if not self.people:
-            raise ValueError(f"{purpose}: no person with two valid frames; see the stores' rejects.parquet")
-        self.scan = frames.table["scan"].to_numpy()
+            raise ValueError(f"no {split} person has two usable frames; training needs pairs of frames")
+        self._readers: dict[int, ShotReader] = {}
 
-    def __call__(self, step: int) -> Pairs:
-        """The pairs of one training step."""
-        rng = rng_for(self.seed, self.purpose, step)
-        chosen = [self._pair(rng) for _ in range(self.batch)]
-        first, second = (np.array(side) for side in zip(*chosen, strict=True))
-        return Pairs(self.frames.inputs(first), self.frames.targets(second, rng))
+    def __len__(self) -> int:
+        return len(self.people)
 
-    def _pair(self, rng: np.random.Generator) -> tuple[int, int]:
-        person = self.people[int(rng.integers(len(self.people)))]
-        first = int(rng.choice(person))
-        others = person[person != first]
-        crossing = others[self.scan[others] != self.scan[first]]
-        if len(crossing) and rng.random() < CROSS_SCAN_SHARE:
-            others = crossing
-        return first, int(rng.choice(others))
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_readers": {}}
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        """The packed batch of one step."""
+        rng = rng_for(self.rules.seed, "pairs", step)
+        return self.pack([_draw_pair(self.people[p], rng) for p in self._draw_people(step, rng)], rng)
+
+    def fixed(self, count: int) -> dict[str, Tensor]:
+        """A packed batch that is the same in every run, of different people as far as there are."""
+        rng = rng_for(self.rules.seed, "pairs", "fixed")
+        order = rng.permutation(len(self.people))
+        return self.pack([_draw_pair(self.people[p], rng) for p in np.resize(order, count)], rng)
+
+    def pack(self, pairs: Sequence[Pair], rng: np.random.Generator) -> dict[str, Tensor]:
+        """Pairs as a batch for `Pairs.unpack`; the generator draws the middles of the losses' crops."""
+        samples = [_sample(self._shot(a), a.place, self._shot(b), b.place, self.rules, rng) for a, b in pairs]
+        return {name: torch.from_numpy(np.stack([s[name] for s in samples])) for name in samples[0]}
+
+    def _add_people(self, data_set: int, index: pd.DataFrame) -> None:
+        """Cut frames into people and shots."""
+        for _, person in index.groupby(["source", "subject", "variant"], sort=False):
+            frames: list[Frame] = []
+            for scan, rows in person.groupby("scan", sort=False):
+                for first in range(0, len(rows), SHOT_ROWS):
+                    part = rows.iloc[first : first + SHOT_ROWS]
+                    frames += [
+                        Frame(len(self.shots), place, str(scan), int(view))
+                        for place, view in enumerate(part["view"])
+                    ]
+                    self.shots.append((data_set, tuple(int(row) for row in part.index)))
+            if len(frames) > 1:
+                self.people.append(frames)
+
+    def _draw_people(self, step: int, rng: np.random.Generator) -> list[int]:
+        """People of this step's window, distinct as far as it has enough."""
+        rules, count = self.rules, len(self.people)
+        newest = int(step * rules.turnover) + rules.batch
+        width = min(rules.window, newest, count)
+        offsets = rng.choice(width, size=rules.batch, replace=width < rules.batch)
+        positions = [divmod(newest - 1 - int(offset), count) for offset in offsets]
+        return [int(_round(rules.seed, number, count)[place]) for number, place in positions]
+
+    def _shot(self, frame: Frame) -> Shot:
+        data_set, rows = self.shots[frame.shot]
+        if data_set not in self._readers:
+            # Two shots, input's and target's, for each person of the window.
+            reader = ShotReader(
+                self.data_sets[data_set], self.body, self.rules.image_size, 2 * self.rules.window
+            )
+            self._readers[data_set] = reader
+        return self._readers[data_set].read(rows)
+
+
+def pair_batches(source: PairSource, steps: range, runtime: Runtime) -> Iterator[Pairs]:
+    """The batches of some steps in order, loaded ahead by another process where there is a core for it."""
+    workers = min(runtime.workers - 1, 4)
+    loader = DataLoader(
+        source,
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+        generator=torch.Generator(),  # its own, or starting it would advance the training's random state
+    )
+    for packed in loader:
+        yield Pairs.unpack(packed, runtime.device)
+
+
+@functools.lru_cache(maxsize=4)
+def _round(seed: int, number: int, count: int) -> np.ndarray:
+    """The order of all people in one round of the endless list."""
+    return rng_for(seed, "pairs", "round", number).permutation(count)
+
+
+def _draw_pair(frames: Sequence[Frame], rng: np.random.Generator) -> Pair:
+    """An input, and a target of another scan and another view; failing that, whatever differs most."""
+    first = frames[rng.integers(len(frames))]
+    others = [f for f in frames if f != first]
+    best = max(_difference(first, f) for f in others)
+    wanted = [f for f in others if _difference(first, f) == best]
+    return first, wanted[rng.integers(len(wanted))]
+
+
+def _difference(a: Frame, b: Frame) -> int:
+    """2 for another pose, 1 for another view."""
+    return 2 * (a.scan != b.scan) + (a.view != b.view)
+
+
+def _sample(
+    source: Shot, place: int, target: Shot, target_place: int, rules: PairRules, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """One pair as arrays."""
+    return {
+        "rgb": source.rgb[place],
+        "mask": source.mask[place],
+        "texture": source.texture[place],
+        "merged": source.merged if rules.merged else np.zeros(0, np.uint8),
+        "target": target.rgb[target_place],
+        "target_mask": target.mask[target_place],
+        "uv": target.uv[target_place],
+        "face": target.face[target_place],
+        "centre": target.points[target_place, rng.integers(target.points.shape[1])],
+    }
