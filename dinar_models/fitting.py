@@ -19,8 +19,10 @@ from dinar_models.body import BodyModel, BodyParams, BodySubset
 from dinar_models.cameras import Camera
 from dinar_models.fitting_schedule import STEP_SIZES, Phase, Schedule, Weights
 from dinar_models.fitting_start import (
+    LIMBS,
     TORSO,
     Rays,
+    bent_limb,
     exchanged_views,
     faces_camera,
     facing_rotation,
@@ -31,6 +33,8 @@ from dinar_models.fitting_start import (
     triangulate,
 )
 from dinar_models.fitting_terms import (
+    BODY_JOINT_NAMES,
+    balance_energy,
     bending_energy,
     direction_difference,
     gaussian_energy,
@@ -55,6 +59,9 @@ BONES = (
     *(("left_hip", "left_shoulder"), ("right_hip", "right_shoulder")),
 )
 """Pairs of joints whose directions are compared with measured ones."""
+
+LEAST_KNOWN = 0.3
+"""A limb whose measured directions are less sure starts in the natural stance."""
 
 POINT_WEIGHTS = {"hip": 0.3, "ear": 0.5, "big_toe": 0.5, "knuckle": 0.3, "mouth_corner": 0.3}
 """Points that detectors and body models place differently count less; by the end of the name."""
@@ -112,6 +119,11 @@ class Target:
     bones: Float[Tensor, "b k 3"]
     known: Float[Tensor, "b k"]
 
+    @property
+    def up(self) -> Float[Tensor, "b 3"]:
+        """Against gravity: the first camera's up, since people hold cameras level."""
+        return -self.observations.camera.R[:: self.observations.views, 1]
+
     def select(self, bodies: Int[Tensor, " r"]) -> "Target":
         """The target of some bodies."""
         return Target(self.observations.select(bodies), self.bones[bodies], self.known[bodies])
@@ -125,7 +137,7 @@ class Fit:
         params: in the world of the cameras.
         reprojection: mean confidence-weighted distance of the body's and feet's keypoints, px.
         person: length of the person in the image, px: what `reprojection` is to be compared with.
-        iou: overlap of the body's and the person's silhouette, 0–1; NaN without masks.
+        iou: overlap of the body's and the person's silhouette, 0–1; NaN where the mask is empty or missing.
         stance: energy of the pose prior.
         excess: largest angle beyond a joint's limits, rad.
     """
@@ -148,7 +160,7 @@ class BodyFitter:
         self.layout = layout
         self.rasterizer = rasterizer
         self.prior = natural_stance()
-        self.relaxed = relaxed_hands()
+        self.relaxed = torch.cat(relaxed_hands())
         self.points = torch.from_numpy(np.flatnonzero(layout.smplx_index >= 0))
         self.joint_of_point = torch.from_numpy(layout.smplx_index)[self.points]
         self.group = torch.from_numpy(layout.group)[self.points]
@@ -172,6 +184,7 @@ class BodyFitter:
         rotation, shift = rigid_transform(joints[:, self.torso_joints], torso)
         start["global_orient"] = rotation_vector(rotation)
         start["pelvis"] = (rotation @ start["pelvis"][..., None])[..., 0] + shift
+        self._bend_limbs(start, target)
         variables = self._run(start, target, schedule, schedule.phases)
         return self._result(variables, target, schedule)
 
@@ -185,6 +198,7 @@ class BodyFitter:
         candidates = target.select(torch.cat([torch.arange(len(observations)), doubted]))
         opposite = turns[doubted] @ rotation_matrix(torch.tensor([[0.0, math.pi, 0.0]]).to(turns))
         start = self._placed(torch.cat([turns, opposite]), candidates.observations)
+        self._bend_limbs(start, candidates)
         early, late = schedule.phases[: schedule.choose_after], schedule.phases[schedule.choose_after :]
         variables = self._run(start, candidates, schedule, early)
         chosen = self._cheaper(variables, candidates, schedule, early[-1].weights, doubted)
@@ -197,7 +211,7 @@ class BodyFitter:
         variables = {name: params[name] for name in STEP_SIZES if name in params}
         variables["body_pose"] = self.prior.mean.flatten().repeat(bodies, 1)
         variables["left_hand_pose"], variables["right_hand_pose"] = (
-            hand.repeat(bodies, 1) for hand in self.relaxed
+            hand.repeat(bodies, 1) for hand in relaxed_hands()
         )
         variables["pelvis"] = torch.zeros(bodies, 3)
         return variables
@@ -261,6 +275,19 @@ class BodyFitter:
         start["pelvis"] = place_before_camera(joints[:, self.torso_joints], torso, observations.camera)
         return start
 
+    def _bend_limbs(self, variables: Variables, target: Target) -> None:
+        """Set arms and legs to the measured directions where these are known."""
+        turn = rotation_matrix(variables["global_orient"])
+        bones = target.bones @ turn  # in the body's frame
+        pose = variables["body_pose"].view(-1, 21, 3)
+        for ball, hinge, along, bend in LIMBS:
+            upper = next(i for i, (start, _) in enumerate(BONES) if start == ball)
+            lower = next(i for i, (start, _) in enumerate(BONES) if start == hinge)
+            known = torch.minimum(target.known[:, upper], target.known[:, lower]) > LEAST_KNOWN
+            both = bent_limb(bones[:, upper], bones[:, lower], torch.tensor(along), torch.tensor(bend))
+            for joint, rotation in zip((ball, hinge), both, strict=True):
+                pose[known, BODY_JOINT_NAMES.index(joint)] = rotation[known]
+
     def _pose(self, model: BodyModel | BodySubset, variables: Variables) -> tuple[Tensor, Tensor]:
         """Joints (B, 127, 3) and vertices (B, n, 3) in the world."""
         params = {**BodyParams.zeros(len(variables["pelvis"])).as_dict(), **variables}
@@ -300,9 +327,10 @@ class BodyFitter:
         weights: Weights,
     ) -> dict[str, Float[Tensor, " b"]]:
         """The weighted energy of each body, term by term."""
-        with_silhouette = weights.silhouette > 0 and masks is not None
-        joints, vertices = self._pose(self.surface if with_silhouette else self.light, variables)
-        pose, hands = variables["body_pose"], (variables["left_hand_pose"], variables["right_hand_pose"])
+        masks = masks if weights.silhouette > 0 else None
+        joints, vertices = self._pose(self.light if masks is None else self.surface, variables)
+        pose = variables["body_pose"]
+        hands = torch.cat([variables["left_hand_pose"], variables["right_hand_pose"]], dim=1)
         direction = direction_difference(self.joint_bones @ joints, target.bones, target.known)
         terms = {
             "data": self._data(joints, target.observations, schedule, weights),
@@ -310,13 +338,13 @@ class BodyFitter:
             "stance": weights.stance * self.prior.stance_energy(pose),
             "limits": weights.limits * self.prior.limit_energy(pose),
             "bending": weights.bending * bending_energy(pose),
+            "balance": weights.balance * balance_energy(joints, target.up),
             "shape": weights.shape * gaussian_energy(variables["betas"], 0.0, 1.0),
             "expression": weights.expression * gaussian_energy(variables["expression"], 0.0, 1.0),
             "jaw": weights.jaw * gaussian_energy(variables["jaw_pose"], 0.0, 0.1),
-            "hand_prior": weights.hand_prior
-            * sum(gaussian_energy(h, mean, 0.3) for h, mean in zip(hands, self.relaxed, strict=True)),
+            "hand_prior": weights.hand_prior * gaussian_energy(hands, self.relaxed, 0.3),
         }
-        if with_silhouette:
+        if masks is not None:
             coverage = soft_silhouette(
                 vertices,
                 self.surface_faces,
@@ -388,13 +416,14 @@ class BodyFitter:
         )
 
     def _overlap(self, params: BodyParams, observations: Observations, size: int) -> Float[Tensor, "b v"]:
-        """IoU of the full body's silhouette and the mask; NaN without masks."""
+        """IoU of the full body's silhouette and the mask; NaN where there is none."""
         masks = _small_masks(observations, size)
         if masks is None:
             return torch.full((len(observations), observations.views), torch.nan)
         vertices = self.body(params).vertices
         fragments = self.rasterizer.rasterize(vertices, self.body.faces, observations.camera, size)
         overlap = intersection_over_union(fragments.covered.to(masks), masks)
+        overlap = torch.where(masks.amax(dim=(1, 2)) > 0, overlap, torch.nan)
         return overlap.view(len(observations), observations.views)
 
 

@@ -26,6 +26,7 @@ class Weights:
     stance: float = 1.0
     limits: float = 1.0
     bending: float = 0.1
+    balance: float = 0.0
     shape: float = 1.0
     expression: float = 1.0
     hand_prior: float = 1.0
@@ -97,10 +98,10 @@ def single_view_schedule(effort: float = 1.0) -> Schedule:
     The detector's 3-D guess stays in to the end: nothing else tells a limb that comes forward from one that
     goes back.
     """
-    details = Weights(direction=10, hands=0.3, face=0.3)
+    details = Weights(direction=10, hands=0.3, face=0.3, balance=1.0)
     phases = (
         Phase(30, 0.05, _PLACE, Weights(direction=10)),
-        Phase(100, 0.06, _POSE, Weights(direction=20)),
+        Phase(100, 0.06, _POSE, Weights(direction=20, balance=1.0)),
         Phase(100, 0.04, _ALL, details),
         Phase(40, 0.015, _ALL, replace(details, silhouette=300)),
     )

@@ -147,6 +147,8 @@ def place_before_camera(
     weight = xyc[..., 2].clamp(min=1e-3).sqrt()[..., None]
     matrix = (rows * weight[..., None]).flatten(1, 2)
     shift = torch.linalg.lstsq(matrix, (values * weight).flatten(1, 2)[..., None]).solution[..., 0]
+    # Keypoints in nonsense places may ask for a body behind the camera.
+    shift = torch.cat([shift[:, :2], shift[:, 2:].clamp(min=0.5)], dim=1)
     return ((shift - camera.T)[:, None] @ camera.R)[:, 0]
 
 
@@ -165,6 +167,53 @@ def faces_camera(xyc: Float[Tensor, "b 4 3"]) -> tuple[Bool[Tensor, " b"], Bool[
     across = (xyc[:, 0, 0] - xyc[:, 1, 0]) + (xyc[:, 2, 0] - xyc[:, 3, 0])
     length = (xyc[:, :2].mean(dim=1) - xyc[:, 2:].mean(dim=1))[:, :2].norm(dim=-1)
     return across > 0, across.abs() > 0.5 * length
+
+
+LIMBS = (
+    ("left_shoulder", "left_elbow", (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)),
+    ("right_shoulder", "right_elbow", (-1.0, 0.0, 0.0), (0.0, 0.0, 1.0)),
+    ("left_hip", "left_knee", (0.0, -1.0, 0.0), (0.0, 0.0, -1.0)),
+    ("right_hip", "right_knee", (0.0, -1.0, 0.0), (0.0, 0.0, -1.0)),
+)
+"""Ball joint, hinge, the limb's direction in the T-pose, and where its lower half goes when the hinge bends."""
+
+LEAST_BEND = 0.5
+"""Below this angle of a hinge, rad, the plane of the bend says nothing about how the limb is turned."""
+
+
+def bent_limb(
+    upper: Float[Tensor, "b 3"],
+    lower: Float[Tensor, "b 3"],
+    along: Float[Tensor, "3"],
+    bend: Float[Tensor, "3"],
+) -> tuple[Float[Tensor, "b 3"], Float[Tensor, "b 3"]]:
+    """Rotations of ball joint and hinge (axis-angle) that give a limb's halves these directions.
+
+    A straight limb is turned the shortest way; a bent one so that its hinge bends in its natural sense: a
+    descent from the wrong turn would have to bend it backwards first.
+
+    Args:
+        upper, lower: directions in the frame of the ball joint's parent, of any length.
+        along, bend: see LIMBS.
+    """
+    upper, lower = (torch.nn.functional.normalize(v, dim=1) for v in (upper, lower))
+    cosine = (upper * lower).sum(dim=1, keepdim=True).clamp(-1, 1)
+    angle = cosine.acos()
+    plain = _shortest_turn(along, upper) @ bend
+    aside = torch.where(angle > LEAST_BEND, lower - cosine * upper, plain)
+    aside = torch.nn.functional.normalize(aside - (aside * upper).sum(dim=1, keepdim=True) * upper, dim=1)
+    turned = torch.stack([upper, aside, torch.linalg.cross(upper, aside)], dim=2)
+    axis = torch.linalg.cross(along, bend)
+    rest = torch.stack([along, bend, axis], dim=1)
+    return rotation_vector(turned @ rest.T), angle * axis
+
+
+def _shortest_turn(start: Float[Tensor, "3"], end: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3 3"]:
+    """Rotation matrices about the axis perpendicular to both unit vectors."""
+    axis = torch.linalg.cross(start.expand_as(end), end)
+    sine = axis.norm(dim=1, keepdim=True)
+    angle = torch.atan2(sine, (end @ start)[:, None])
+    return rotation_matrix(axis / sine.clamp(min=1e-6) * angle)
 
 
 def rotation_vector(rotation: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3"]:

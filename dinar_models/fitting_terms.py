@@ -164,6 +164,38 @@ def gaussian_energy(
     return 0.5 * ((values - mean) / std).square().sum(dim=1)
 
 
+_MASSES = {
+    **dict.fromkeys(("pelvis", "spine2", "spine3"), 2.0),
+    **dict.fromkeys(("head", "left_shoulder", "right_shoulder", "left_hip", "right_hip"), 1.0),
+    **dict.fromkeys(("left_knee", "right_knee"), 1.0),
+}
+_FEET = ("left_ankle", "right_ankle", "left_foot", "right_foot")
+
+
+def balance_energy(
+    joints: Float[Tensor, "b 127 3"], up: Float[Tensor, "b 3"], spread: float = 0.06, sigma: float = 0.5
+) -> Float[Tensor, " b"]:
+    """Robust price of a centre of mass that is not above the feet that carry it.
+
+    One view says little about leaning to or from the camera, and the detector's 3-D guess leans; a still
+    person does not fall over. The lower a foot, the more it carries (soft minimum over 5 cm).
+
+    Args:
+        joints: world, m.
+        up: unit vectors against gravity.
+        spread: standard deviation of the horizontal offset, m.
+        sigma: scale of the Geman-McClure function, m: who sits or jumps is left alone.
+    """
+    mass = joints.new_tensor(list(_MASSES.values()))
+    centre = (joints[:, [SKELETON_NAMES.index(n) for n in _MASSES]] * mass[:, None]).sum(dim=1) / mass.sum()
+    feet = joints[:, [SKELETON_NAMES.index(n) for n in _FEET]]
+    height = (feet * up[:, None]).sum(dim=-1)
+    support = (feet * torch.softmax(-height / 0.05, dim=1)[..., None]).sum(dim=1)
+    offset = centre - support
+    level = offset - (offset * up).sum(dim=1, keepdim=True) * up
+    return 0.5 * geman_mcclure(level.square().sum(dim=1), sigma) / spread**2
+
+
 def tversky(
     coverage: Float[Tensor, "n h w"],
     mask: Float[Tensor, "n h w"],

@@ -208,7 +208,7 @@ def detect_shard(rows: range, *, store: Path, params: DetectKeypointsParams) -> 
     rejects: dict[int, str] = {}
     if not wanted.any():
         return ShardResult(arrays)
-    images = views["rgb"][rows.start : rows.stop]
+    images = np.asarray(views["rgb"][rows.start : rows.stop])
     with HolisticDetector(params.min_side, params.min_confidence) as detector:
         for place in np.flatnonzero(wanted):
             found = detector.detect(images[place])

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 
 from dinar_models.body import BodyModel, BodyParams
-from dinar_models.cameras import Camera, mask_box, points_box, square_crop
+from dinar_models.cameras import Camera, Crop, mask_box, points_box, square_crop
 from dinar_models.fitting import BodyFitter, Fit, Observations
 from dinar_models.fitting_schedule import multi_view_schedule, single_view_schedule
 from dinar_models.keypoints import LAYOUTS
@@ -28,7 +28,7 @@ from stages._core.params import StageParams
 from stages._core.runtime import Runtime
 from stages._core.shards import ShardResult, build_store
 from stages._core.stage import Paths, Stage, Summary
-from stages._core.store import Store, open_store
+from stages._core.store import open_store
 
 SCANS_PER_SHARD = 16
 IMAGES_PER_SHARD = 32
@@ -36,6 +36,7 @@ IMAGES_PER_SHARD = 32
 IMAGE_SOURCES = ("photos", "video")
 """Values of the index column `source` whose rows are fitted each alone."""
 
+PLAUSIBLE = "plausible"
 NOT_SELECTED = "not selected: single-view fits are made of the first scans of held-out people"
 
 
@@ -80,26 +81,27 @@ def run(params: FitBodyParams, inputs: Paths, outputs: Paths, runtime: Runtime) 
         max_reject_ratio=params.max_reject_ratio,
     )
     alone = fitted_alone(views.index)
-    work = partial(fit_images, sources=sources, params=params) if alone else scan_work(views, sources, params)
-    rows_per_scan = 1 if alone else scan_length(views.index)
     index = _with_columns(views.index)
-    joint = build(
-        out=outputs["bodies"],
-        index=_without_keypoints(index, sources.keypoints) if alone else index,
-        shard_rows=IMAGES_PER_SHARD if alone else rows_per_scan * SCANS_PER_SHARD,
-        work=work,
-    )
-    index = single_index(index, sources.keypoints, params)
-    view_rows = index["view_row"].to_numpy()
+    selected = single_index(index, sources, params)
+    view_rows = selected["view_row"].to_numpy()
+    if alone:
+        index, rows = _needing_both(index, sources), IMAGES_PER_SHARD
+        fit_all = partial(fit_images, sources=sources, params=params)
+        fit_selected = partial(copy_rows, bodies=outputs["bodies"], view_rows=view_rows)
+    else:
+        length = scan_length(index)
+        rows = length * SCANS_PER_SHARD
+        fit_all = partial(fit_scans, sources=sources, params=params, length=length)
+        fit_selected = partial(fit_images, sources=sources, params=params, view_rows=view_rows)
+    joint = build(out=outputs["bodies"], index=index, shard_rows=rows, work=fit_all)
     single = build(
-        out=outputs["bodies_single"],
-        index=index,
-        shard_rows=IMAGES_PER_SHARD,
-        work=partial(copy_rows, bodies=outputs["bodies"], view_rows=view_rows)
-        if alone
-        else partial(fit_images, sources=sources, params=params, view_rows=view_rows),
+        out=outputs["bodies_single"], index=selected, shard_rows=IMAGES_PER_SHARD, work=fit_selected
     )
-    return {"bodies": joint, "bodies_single": single}
+    counts = {
+        name: f"{s['rows'] - s['not_ok']} of {s['rows']}"
+        for name, s in (("joint", joint), ("single", single))
+    }
+    return {**counts, "bodies": joint, "bodies_single": single}
 
 
 def fitted_alone(index: pd.DataFrame) -> bool:
@@ -115,9 +117,9 @@ def scan_length(index: pd.DataFrame) -> int:
     return int(lengths[0])
 
 
-def single_index(index: pd.DataFrame, keypoints: Path, params: FitBodyParams) -> pd.DataFrame:
+def single_index(index: pd.DataFrame, sources: Sources, params: FitBodyParams) -> pd.DataFrame:
     """Held-out images without jitter; those of the first scans of each subject are to be fitted."""
-    index = _without_keypoints(index, keypoints)
+    index = _needing_both(index, sources)
     index["view_row"] = np.arange(len(index))
     held_out = index["split"].isin(params.single_splits) & (index["variant"] == 0)
     index = index[held_out].reset_index(drop=True)
@@ -133,19 +135,15 @@ def _with_columns(index: pd.DataFrame) -> pd.DataFrame:
     return index.assign(crop_x=0.0, crop_y=0.0, crop_side=0.0, verdict="")
 
 
-def _without_keypoints(index: pd.DataFrame, keypoints: Path) -> pd.DataFrame:
-    """Rows without keypoints are not ok, for the reason that the detector gave."""
-    found = open_store(keypoints, "keypoints").index
+def _needing_both(index: pd.DataFrame, sources: Sources) -> pd.DataFrame:
+    """Rows without keypoints or mask are not ok, for the reason that was given there."""
     index = index.copy()
-    lost = index["ok"].to_numpy(bool) & ~found["ok"].to_numpy(bool)
-    index.loc[lost, "reason"] = "keypoints: " + found.loc[lost, "reason"]
-    index["ok"] &= ~lost
+    for path, schema in ((sources.keypoints, "keypoints"), (sources.parsing, "parsing")):
+        found = open_store(path, schema).index
+        lost = index["ok"].to_numpy(bool) & ~found["ok"].to_numpy(bool)
+        index.loc[lost, "reason"] = f"{schema}: " + found.loc[lost, "reason"]
+        index["ok"] &= ~lost
     return index
-
-
-def scan_work(views: Store, sources: Sources, params: FitBodyParams) -> partial[ShardResult]:
-    """The work on shards of whole scans."""
-    return partial(fit_scans, sources=sources, params=params, length=scan_length(views.index))
 
 
 def fit_scans(rows: range, *, sources: Sources, params: FitBodyParams, length: int) -> ShardResult:
@@ -181,14 +179,14 @@ def _enter_scan(
     """Copy one scan's body to its rows; residuals of jittered views are the mean over the others."""
     for name, values in fit.params.as_dict().items():
         result.arrays[name][places] = values[body].numpy()
-    per_view = torch.stack([fit.reprojection[body], fit.iou[body]], dim=1).numpy()
+    per_view = torch.stack([fit.reprojection[body], fit.iou[body].nan_to_num(0.0)], dim=1).numpy()
     residuals = result.arrays["residuals"]
     residuals[places, :2] = per_view.mean(axis=0)
     residuals[places[unjittered], :2] = per_view
     residuals[places, 2] = float(fit.stance[body])
     verdict = judge(fit, params)[body]
     for place in places:
-        result.columns["verdict"][place] = verdict or "plausible"
+        result.columns["verdict"][place] = verdict or PLAUSIBLE
         if verdict:
             result.rejects[first_row + int(place)] = verdict
 
@@ -202,24 +200,68 @@ def fit_images(
         view_rows: row of the views for each row of the store; the same rows by default.
     """
     places, chosen = _to_fit(rows, sources, params, view_rows)
-    side = _image_side(sources)
-    result = _empty_result(len(rows), side)
+    result = _empty_result(len(rows), _image_side(sources))
     if len(places) == 0:
         return result
     observations = observe(sources, chosen[:, None], np.ones((len(chosen), 1), bool))
-    fit = fitter(sources).fit_single_view(observations, single_view_schedule(params.single_view_effort))
+    layout = open_store(sources.keypoints, "keypoints").attrs["layout"]
+    photos = fit_photos(sources.body, layout, observations, params)
+    fit = photos.fit
     for name, values in fit.params.as_dict().items():
         result.arrays[name][places] = values.numpy()
-    result.arrays["residuals"][places, :3] = torch.cat(
-        [fit.reprojection, fit.iou, fit.stance[:, None]], dim=1
-    ).numpy()
+    residuals = torch.cat([fit.reprojection, fit.iou.nan_to_num(0.0), fit.stance[:, None]], dim=1)
+    result.arrays["residuals"][places, :3] = residuals.numpy()
     if fitted_alone(open_store(sources.views, "views").index):
-        _enter_crops(result, fit, observations, places, sources)
-    for place, verdict in zip(places.tolist(), judge(fit, params), strict=True):
-        result.columns["verdict"][place] = verdict or "plausible"
+        for name in ("x", "y", "side"):
+            _put(result.columns[f"crop_{name}"], places, getattr(photos.crop, name).tolist())
+    _put(result.columns["verdict"], places, [verdict or PLAUSIBLE for verdict in photos.verdicts])
+    for place, verdict in zip(places.tolist(), photos.verdicts, strict=True):
         if verdict:
             result.rejects[rows.start + place] = verdict
     return result
+
+
+def _put(column: list[Any], places: np.ndarray, values: list[Any]) -> None:
+    for place, value in zip(places.tolist(), values, strict=True):
+        column[place] = value
+
+
+@dataclass(frozen=True)
+class PhotoFits:
+    """Fits of photos, each alone.
+
+    Attributes:
+        fit: bodies in the frame of the photos' cameras.
+        crop: the square around each person.
+        verdicts: why a fit is implausible, empty where it is plausible.
+    """
+
+    fit: Fit
+    crop: Crop
+    verdicts: list[str]
+
+
+def fit_photos(body: Path, layout: str, observations: Observations, params: FitBodyParams) -> PhotoFits:
+    """Fit each photo alone and find its square: what a photo needs outside the pipeline too.
+
+    Args:
+        body: folder made by build_body.
+        layout: name of the keypoint layout.
+        observations: one view each, with masks.
+    """
+    schedule = single_view_schedule(params.single_view_effort)
+    fit = _make_fitter(body, layout).fit_single_view(observations, schedule)
+    return PhotoFits(fit, person_crop(load_body(body), fit, observations), judge(fit, params))
+
+
+def person_crop(body: BodyModel, fit: Fit, observations: Observations) -> Crop:
+    """The square around mask and body."""
+    pixels = observations.camera.project(body(fit.params).vertices)
+    boxes = [points_box(pixels)]
+    if observations.mask is not None:
+        scale = observations.camera.size / observations.mask.shape[-1]
+        boxes.append(mask_box(observations.mask[:, 0]) * scale)
+    return square_crop(*boxes)
 
 
 def _to_fit(
@@ -228,26 +270,12 @@ def _to_fit(
     """Places in the shard that are to be fitted, and their rows of the views."""
     index = _with_columns(open_store(sources.views, "views").index)
     if view_rows is None:
-        index = _without_keypoints(index, sources.keypoints)
+        index = _needing_both(index, sources)
     else:
-        index = single_index(index, sources.keypoints, params)
+        index = single_index(index, sources, params)
     places = np.flatnonzero(index["ok"].to_numpy(bool)[rows.start : rows.stop])
     chosen = places + rows.start
     return places, chosen if view_rows is None else view_rows[chosen]
-
-
-def _enter_crops(
-    result: ShardResult, fit: Fit, observations: Observations, places: np.ndarray, sources: Sources
-) -> None:
-    """The square around mask and body, where the image is larger than the person."""
-    assert observations.mask is not None
-    vertices = load_body(sources.body)(fit.params).vertices
-    scale = observations.camera.size / observations.mask.shape[-1]
-    boxes = mask_box(observations.mask[:, 0]) * scale, points_box(observations.camera.project(vertices))
-    crop = square_crop(*boxes)
-    for name, values in (("crop_x", crop.x), ("crop_y", crop.y), ("crop_side", crop.side)):
-        for place, value in zip(places.tolist(), values.tolist(), strict=True):
-            result.columns[name][place] = value
 
 
 def copy_rows(rows: range, *, bodies: Path, view_rows: np.ndarray) -> ShardResult:
@@ -289,7 +317,7 @@ def observe(sources: Sources, view_rows: np.ndarray, found: np.ndarray) -> Obser
 def judge(fit: Fit, params: FitBodyParams) -> list[str]:
     """Why each fit is implausible, one sentence; empty where it is plausible."""
     share = (fit.reprojection / fit.person).median(dim=1).values
-    iou = fit.iou.median(dim=1).values
+    iou = fit.iou.nanmedian(dim=1).values
     verdicts = []
     for body in range(len(share)):
         if not torch.isfinite(share[body]):
