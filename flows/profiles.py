@@ -46,11 +46,14 @@ def use_profile(name: str, target: Path = PARAMS, force: bool = False) -> None:
 
 
 def _merge(base: Any, changes: Any, where: str) -> None:
-    """Put `changes` into `base`, key by key; a key that the base lacks is a mistake."""
+    """Put `changes` into `base`; a section may gain keys that the base leaves at their defaults.
+
+    Whether these keys exist is for the check of the parameters to say.
+    """
     for key, value in changes.items():
-        if key not in base:
-            raise ProfileError(f"profile {where}: {key!r} is not a key of {BASE}")
         if isinstance(value, dict):
+            if key not in base:
+                raise ProfileError(f"profile {where}: {key!r} is no section of {BASE}")
             _merge(base[key], value, f"{where}.{key}")
         else:
             base[key] = value

@@ -1,5 +1,6 @@
 """Zarr stores with a row table: create, open, validate, and say in one sentence what is wrong."""
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,12 +72,18 @@ def open_store(path: Path, schema: str) -> Store:
     Raises:
         StoreError: naming the path, what was found, what is needed and what to run.
     """
-    wanted = SCHEMAS[schema]
     for name in (ARRAYS, INDEX, DIGEST):
         if not (path / name).exists():
             raise StoreError(
                 f"{path}: {name} is missing, so this is no finished {schema!r} store; run `dvc repro`"
             )
+    return _open(path, schema, (path / DIGEST).stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _open(path: Path, schema: str, changed: int) -> Store:
+    """Open and check once per process: loaders ask for the same stores at every step."""
+    wanted = SCHEMAS[schema]
     group = zarr.open_group(path / ARRAYS, mode="r")
     found = (group.attrs.get("schema"), group.attrs.get("schema_version"))
     if found != (f"dinar.{wanted.name}", wanted.version):
