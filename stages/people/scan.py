@@ -230,7 +230,8 @@ def _hair_pieces(
     cap = template.layers["cap"]
     scalp = cap.patch.lift @ body
     x, y, _ = cap.anatomy.reference.T
-    clumps = 1 + 0.28 * waves(x, y, rng, count=8, wavelength=(0.02, 0.06))
+    uneven = min(0.28, 0.006 / looks.hair.top)  # tufts of at most a few millimetres
+    clumps = 1 + uneven * waves(x, y, rng, count=8, wavelength=(0.02, 0.06))
     thickness = shell_thickness(cap.anatomy, looks.hair, looks.recession, clumps)
     shell = scalp + vertex_normals(scalp, cap.patch.faces) * thickness[:, None]
     cut = clip(_whole_cut(cap), above_hairline(cap.anatomy, looks.recession))
