@@ -10,12 +10,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from dinar_models.avatar import AvatarNets, over_white
-from dinar_models.body import BodyModel, BodyParams
+from dinar_models.body import BodyParams
 from dinar_models.cameras import Camera, Crop, crop_camera, crop_image
 from dinar_models.diffusion import LatentDiffusion, latent_mask
 from dinar_models.occlusion import occlusion_contours
 from dinar_models.perceptual import PerceptualDistance
-from dinar_models.rasterize.base import Rasterizer, uv_raster
+from dinar_models.rasterize.base import uv_raster
+from dinar_models.surface import Surface
 from dinar_models.texture import SampleRules, Texels, TextureSample, composite, fit_colour, sample_texture
 from dinar_models.types import NeuralTexture
 from dinar_models.uv_atlas import Atlas
@@ -23,6 +24,8 @@ from dinar_models.vqgan import VQGAN
 
 SUPERSAMPLE = 2
 """Samples per texel and axis when an image is read into a texture."""
+
+SAMPLE_RULES = SampleRules()
 
 Step = Callable[[str, int, int], None]
 """Progress: what, done, of how many."""
@@ -83,26 +86,6 @@ class Reconstruction:
     coverage: Float[Tensor, "b t t"]
 
 
-@dataclass(frozen=True)
-class Surface:
-    """The body, its atlas and a rasteriser: what turns photos into textures and back."""
-
-    body: BodyModel
-    atlas: Atlas
-    rasterizer: Rasterizer
-
-    def uv(self, params: BodyParams, camera: Camera) -> Float[Tensor, "b s s 2"]:
-        """UV rasters of bodies, one camera each."""
-        return torch.cat(
-            [self.uv_of(self.body(params.select([i])).vertices, camera.select(i)) for i in range(len(params))]
-        )
-
-    def uv_of(self, vertices: Float[Tensor, "1 v 3"], camera: Camera) -> Float[Tensor, "c s s 2"]:
-        """UV rasters of one posed body, seen by each camera."""
-        fragments = self.rasterizer.rasterize(vertices, self.body.faces, camera)
-        return uv_raster(fragments, torch.from_numpy(self.atlas.corner_uv))
-
-
 @torch.no_grad()
 def read_photos(
     rgb: UInt8[np.ndarray, "b h w 3"],
@@ -114,7 +97,7 @@ def read_photos(
     surface: Surface,
     image_size: int,
     texture_size: int,
-    rules: SampleRules = SampleRules(),
+    rules: SampleRules = SAMPLE_RULES,
 ) -> PhotoInputs:
     """Crop photos around their people and read them into partial textures at the photos' own resolution."""
     colour = torch.from_numpy(rgb).permute(0, 3, 1, 2).float() / 255

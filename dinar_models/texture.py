@@ -110,23 +110,24 @@ def sample_texture(
         fragments: the bodies rasterised at the images' size: the depth test.
         blocked: pixels not to be sampled (`occlusion_contours`).
     """
-    repeat = len(rgb) // len(vertices)
-    points, normals = (
-        on_texels(values, faces, texels).repeat_interleave(repeat, dim=0)
-        for values in (vertices, vertex_normals(vertices, faces))
-    )
-    frontality = _frontality(points, normals, camera)
-    pixels, depth = camera.project(points), camera.transform(points)[..., 2]
     usable = trusted_pixels(mask, rules.erosion)
     if blocked is not None:
         usable = usable & ~blocked
-    seen = (frontality > max(rules.min_frontality, 0.0)) & (
-        _look_up(usable[:, None].float(), pixels)[:, 0] > 0.99
+    points, normals = (
+        on_texels(values, faces, texels) for values in (vertices, vertex_normals(vertices, faces))
     )
-    seen &= _depth_agrees(pixels, depth, frontality, camera, fragments, rules.depth_tolerance)
-    values = torch.cat([_look_up(rgb, pixels), frontality[:, None]], dim=1)
-    values, sampled = _to_texture(values, seen, texels, supersample)
-    island = F.max_pool2d(texels.island[None, None].float(), supersample)[0, 0].long()
+    pixels, depth, frontality = _seen_by(points, F.normalize(normals, dim=-1), camera)
+    facing = (frontality > max(rules.min_frontality, 0.0)) & (depth > 0)
+    image, texel = facing.nonzero(as_tuple=True)
+    pixels, depth, frontality = pixels[image, texel], depth[image, texel], frontality[image, texel]
+    around, weights, inside = _four_pixels(pixels, image, rgb.shape[-1])
+    footprint = depth / camera.K[image, 0, 0]
+    seen = inside & usable.flatten()[around].all(dim=1)
+    seen &= _depth_agrees(around, depth, frontality, footprint, fragments, rules.depth_tolerance)
+    kept = seen.nonzero()[:, 0]
+    colours = rgb.permute(0, 2, 3, 1).reshape(-1, 3)[around[kept]]
+    values = torch.cat([(weights[kept, :, None] * colours).sum(dim=1), frontality[kept, None]], dim=1)
+    values, sampled, island = _to_texture(values, image[kept], texel[kept], len(rgb), texels, supersample)
     values, filled = fill_gaps(values, sampled, island, rules.fill_texels)
     values = torch.cat([values, sampled[:, None], filled[:, None]], dim=1)
     values = grow_borders(values, filled, island)
@@ -168,9 +169,7 @@ def fill_gaps(
     Never across islands, which the published code's dilation does.
     """
     for _ in range(rounds):
-        mean, found = _mean_of_neighbours(values, known, island)
-        new = found & ~known
-        values, known = torch.where(new[:, None], mean, values), known | new
+        values, known = _take_from_neighbours(values, known, ~known & (island >= 0), island)
     return values, known
 
 
@@ -178,23 +177,32 @@ def grow_borders(
     values: Float[Tensor, "b c t t"], known: Bool[Tensor, "b t t"], island: Int[Tensor, "t t"]
 ) -> Float[Tensor, "b c t t"]:
     """Carry values one texel beyond the islands, so that bilinear look-ups at a seam mix in no empty texels."""
-    mean, found = _mean_of_neighbours(values, known, island.new_zeros(island.shape))
-    return torch.where((found & (island < 0))[:, None], mean, values)
+    beyond = (island < 0).expand(known.shape)
+    return _take_from_neighbours(values, known, beyond, island.new_zeros(island.shape))[0]
 
 
-def _mean_of_neighbours(
-    values: Float[Tensor, "b c t t"], known: Bool[Tensor, "b t t"], label: Int[Tensor, "t t"]
+def _take_from_neighbours(
+    values: Float[Tensor, "b c t t"],
+    known: Bool[Tensor, "b t t"],
+    wanted: Bool[Tensor, "b t t"],
+    label: Int[Tensor, "t t"],
 ) -> tuple[Float[Tensor, "b c t t"], Bool[Tensor, "b t t"]]:
-    """Mean over the known ones of a texel's eight neighbours with its own label, and where there is any.
-
-    Texels with a negative label have no neighbours.
-    """
-    weighted = torch.cat([values, torch.ones_like(values[:, :1])], dim=1) * known[:, None]
-    total = torch.zeros_like(weighted)
-    for dy, dx in ((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)):
-        same = (_shifted(label, dy, dx, -1) == label) & (label >= 0)
-        total += _shifted(weighted, dy, dx, 0) * same
-    return total[:, :-1] / total[:, -1:].clamp(min=1), total[:, -1] > 0
+    """Wanted texels become the mean of their known neighbours (3 × 3) of the same label, if there are any."""
+    near = F.max_pool2d(known[:, None].float(), 3, stride=1, padding=1)[:, 0] > 0
+    image, row, column = (near & wanted).nonzero(as_tuple=True)
+    step = torch.tensor([-1, 0, 1], device=row.device)
+    y, x = row[:, None] + step.repeat_interleave(3), column[:, None] + step.repeat(3)
+    size = label.shape[0]
+    counts = (y >= 0) & (y < size) & (x >= 0) & (x < size)
+    y, x = y.clamp(0, size - 1), x.clamp(0, size - 1)
+    counts &= known[image[:, None], y, x] & (label[y, x] == label[row, column][:, None])
+    total = (values.permute(0, 2, 3, 1)[image[:, None], y, x] * counts[..., None]).sum(dim=1)
+    found = counts.any(dim=1)
+    image, row, column = image[found], row[found], column[found]
+    values, known = values.clone(), known.clone()
+    values[image, :, row, column] = total[found] / counts[found].sum(dim=1, keepdim=True)
+    known[image, row, column] = True
+    return values, known
 
 
 def merge_textures(
@@ -269,63 +277,77 @@ def rasterise_texture(
     return values * (uv[..., :1] >= 0).permute(0, 3, 1, 2).to(values)
 
 
-def _frontality(
-    points: Float[Tensor, "b n 3"], normals: Float[Tensor, "b n 3"], camera: Camera
-) -> Float[Tensor, "b n"]:
-    """Cosine between the normal and the direction to the camera, 0 for surfaces that face away."""
-    towards = F.normalize(camera.centers[:, None] - points, dim=-1)
-    return (F.normalize(normals, dim=-1) * towards).sum(dim=-1).clamp(0, 1)
+def _seen_by(
+    points: Float[Tensor, "m n 3"], normals: Float[Tensor, "m n 3"], camera: Camera
+) -> tuple[Float[Tensor, "b n 2"], Float[Tensor, "b n"], Float[Tensor, "b n"]]:
+    """Pixels, depths, and cosines between normal and direction to the camera; B / M cameras for each body."""
+    views = len(camera) // len(points)
+    shape = (len(camera), points.shape[1])
+    repeated = points.repeat_interleave(views, dim=0)
+    image = torch.baddbmm((camera.K @ camera.T[..., None]).mT, repeated, (camera.K @ camera.R).mT)
+    pixels, depth = image[..., :2] / image[..., 2:], image[..., 2]
+    centers = camera.centers.view(len(points), views, 3)
+    along_normal = normals @ centers.mT - (normals * points).sum(dim=-1, keepdim=True)
+    distance = torch.cdist(points, centers, compute_mode="donot_use_mm_for_euclid_dist")
+    cosine = (along_normal / distance).transpose(1, 2).reshape(shape)
+    return pixels, depth, cosine.clamp(0, 1)
 
 
-def _look_up(images: Float[Tensor, "b c h w"], pixels: Float[Tensor, "b n 2"]) -> Float[Tensor, "b c n"]:
-    """Bilinear samples; 0 outside the image."""
-    size = pixels.new_tensor([images.shape[-1], images.shape[-2]])
-    return F.grid_sample(images, (2 * pixels / size - 1)[:, None], align_corners=False)[:, :, 0]
+def _four_pixels(
+    pixels: Float[Tensor, "p 2"], image: Int[Tensor, " p"], size: int
+) -> tuple[Int[Tensor, "p 4"], Float[Tensor, "p 4"], Bool[Tensor, " p"]]:
+    """The pixels that a bilinear sample mixes: flat indices into (b, size, size), weights, all in the image."""
+    first = (pixels - 0.5).floor()
+    x, y = (pixels - 0.5 - first).unbind(dim=1)
+    weights = torch.stack([(1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y], dim=1)
+    inside = ((first >= 0) & (first < size - 1)).all(dim=1)
+    column, row = first.clamp(0, size - 2).long().unbind(dim=1)
+    start = (image * size + row) * size + column
+    return start[:, None] + torch.tensor([0, 1, size, size + 1], device=start.device), weights, inside
 
 
 def _depth_agrees(
-    pixels: Float[Tensor, "b n 2"],
-    depth: Float[Tensor, "b n"],
-    frontality: Float[Tensor, "b n"],
-    camera: Camera,
+    around: Int[Tensor, "p 4"],
+    depth: Float[Tensor, " p"],
+    frontality: Float[Tensor, " p"],
+    footprint: Float[Tensor, " p"],
     fragments: Fragments,
     tolerance: float,
-) -> Bool[Tensor, "b n"]:
-    """The four pixels whose colours a bilinear sample mixes all show this surface or the background.
+) -> Bool[Tensor, " p"]:
+    """The four pixels all show this surface or the background, and not only the background.
 
-    One pixel away, a slanted surface is deeper by footprint × slope, which the tolerance allows for.
+    One pixel (a footprint in metres) away, a slanted surface is deeper by footprint × slope, which the
+    tolerance allows for.
     """
-    height, width = fragments.depth.shape[1:]
-    corner = (pixels - 0.5).floor().long()
-    inside = ((corner >= 0) & (corner < corner.new_tensor([width - 1, height - 1]))).all(dim=-1)
-    first = (corner[..., 1].clamp(0, height - 2) * width + corner[..., 0].clamp(0, width - 2)).unsqueeze(-1)
-    around = first + torch.tensor([0, 1, width, width + 1], device=first.device)
-    rendered = fragments.depth.flatten(1).gather(1, around.flatten(1)).view_as(around)
-    covered = fragments.covered.flatten(1).gather(1, around.flatten(1)).view_as(around)
+    rendered, covered = fragments.depth.flatten()[around], fragments.covered.flatten()[around]
     slope = ((1 - frontality**2).clamp(min=0).sqrt() / frontality.clamp(min=1e-3)).clamp(max=STEEPEST)
-    footprint = depth / camera.K[:, 0, 0, None]
     allowed = tolerance + 2**0.5 * footprint * slope
-    agrees = (rendered - depth[..., None]).abs() <= allowed[..., None]
-    return inside & (depth > 0) & (agrees | ~covered).all(dim=-1) & covered.any(dim=-1)
+    agrees = (rendered - depth[:, None]).abs() <= allowed[:, None]
+    return (agrees | ~covered).all(dim=1) & covered.any(dim=1)
 
 
 def _to_texture(
-    values: Float[Tensor, "b c n"], seen: Bool[Tensor, "b n"], texels: Texels, supersample: int
-) -> tuple[Float[Tensor, "b c t t"], Bool[Tensor, "b t t"]]:
-    """Put samples at their texels and average blocks of them; a block counts if half of it is seen."""
-    batch, channels, _ = values.shape
+    values: Float[Tensor, "p c"],
+    image: Int[Tensor, " p"],
+    texel: Int[Tensor, " p"],
+    images: int,
+    texels: Texels,
+    supersample: int,
+) -> tuple[Float[Tensor, "b c t t"], Bool[Tensor, "b t t"], Int[Tensor, "t t"]]:
+    """Average samples over blocks of supersample² texels; a block counts if half of it is seen.
+
+    Returns:
+        Values, where they are known, and the blocks' islands.
+    """
+    size = texels.size // supersample
+    row, column = texels.place // texels.size, texels.place % texels.size
+    block = row // supersample * size + column // supersample
     ones = torch.ones_like(values[:, :1])
-    stacked = torch.cat([torch.cat([values, ones], dim=1) * seen[:, None], ones], dim=1)
-    fine = values.new_zeros(batch, channels + 2, texels.size**2)
-    fine[:, :, texels.place] = stacked
-    mean = F.avg_pool2d(fine.view(batch, -1, texels.size, texels.size), supersample)
-    share, on_island = mean[:, -2], mean[:, -1]
-    known = (share > 0) & (share >= 0.5 * on_island)
-    return torch.where(known[:, None], mean[:, :channels] / share[:, None].clamp(min=1e-6), 0.0), known
-
-
-def _shifted(image: Tensor, dy: int, dx: int, fill: int) -> Tensor:
-    """The image whose texel (y, x) is the old (y + dy, x + dx); `fill` comes in at the border."""
-    height, width = image.shape[-2:]
-    padded = F.pad(image, (1, 1, 1, 1), value=fill)
-    return padded[..., 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
+    total = values.new_zeros(images * size**2, values.shape[1] + 1)
+    total.index_add_(0, image * size**2 + block[texel], torch.cat([values, ones], dim=1))
+    total = total.view(images, size, size, -1).permute(0, 3, 1, 2)
+    count, on_island = total[:, -1], torch.bincount(block, minlength=size**2).view(size, size)
+    known = (count > 0) & (2 * count >= on_island)
+    island = F.max_pool2d(texels.island[None, None].float(), supersample)[0, 0].long()
+    mean = torch.where(known[:, None], total[:, :-1] / count[:, None].clamp(min=1), 0.0)
+    return mean.contiguous(), known, island

@@ -38,8 +38,8 @@ def read_graph(path: Path = DVC_YAML) -> tuple[Any, list[Entry]]:
 
 
 def expected_deps(entry: Entry, imports: Any) -> list[str]:
-    """Data first, in the order of the command, then code, sorted."""
-    data = list(entry.paths("input").values())
+    """Data first, in the order of the command, then code, sorted. DVC refuses its own file as a dependency."""
+    data = [path for path in entry.paths("input").values() if path != DVC_YAML.name]
     if entry.name != "check_params":
         data.append(CHECKED)
     return data + sorted(code_files(f"stages.{entry.name}", imports))

@@ -19,7 +19,7 @@ from dinar_models.avatar import AvatarNets, over_white
 from dinar_models.body import BodyModel
 from dinar_models.cameras import crop_camera, crop_image
 from dinar_models.rasterize.base import make_rasterizer
-from dinar_models.reconstruction import Surface
+from dinar_models.surface import Surface
 from dinar_models.types import to_store_range
 from dinar_models.uv_atlas import Atlas
 from stages._core.cli import main

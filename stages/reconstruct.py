@@ -18,10 +18,10 @@ from dinar_models.rasterize.base import make_rasterizer
 from dinar_models.reconstruction import (
     PhotoInputs,
     ReconstructionRules,
-    Surface,
     read_photos,
     reconstruct,
 )
+from dinar_models.surface import Surface
 from dinar_models.uv_atlas import Atlas
 from dinar_models.vqgan import VQGAN
 from stages._core.cli import main

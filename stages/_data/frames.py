@@ -17,7 +17,7 @@ from dinar_models.avatar import over_white
 from dinar_models.body import BodyModel
 from dinar_models.cameras import crop_camera, crop_image
 from dinar_models.rasterize.base import make_rasterizer
-from dinar_models.reconstruction import Surface
+from dinar_models.surface import Surface
 from dinar_models.texture import rasterise_texture
 from dinar_models.uv_atlas import Atlas
 from stages._core.store import open_store

@@ -70,5 +70,5 @@ def test_pa_mpjpe_ignores_similarity_but_not_mirroring():
 
 def test_vertex_error_ignores_translation_only():
     vertices = np.random.default_rng(0).normal(size=(30, 3))
-    assert metrics.vertex_error(vertices + [1, 2, 3], vertices) == pytest.approx(0, abs=1e-12)
+    assert metrics.vertex_error(vertices + np.array([1, 2, 3]), vertices) == pytest.approx(0, abs=1e-12)
     assert metrics.vertex_error(vertices * 1.1, vertices) > 0.05

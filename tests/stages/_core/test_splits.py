@@ -6,7 +6,6 @@ import pytest
 
 from stages._core.splits import SPLIT_SHARES, fill_quotas, split_of
 
-
 KNOWN = {"s0000": "train", "s0002": "val", "s0017": "gate", "s0020": "test"}
 """Their hash fractions, from sha256 by hand: 0.2607, 0.8669, 0.9242, 0.9659."""
 
