@@ -110,7 +110,7 @@ def _locate(corner_uv: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     ticks = (np.arange(size) + 0.5) / size
     u, v = np.meshgrid(ticks, ticks)
     origins = np.stack([u, v, np.ones_like(u)], axis=-1).reshape(-1, 3).astype(np.float32)
-    rays = np.tile(np.float32([0, 0, -1]), (len(origins), 1))
+    rays = np.tile(np.array([0, 0, -1], np.float32), (len(origins), 1))
     face = scene.run(origins, rays).astype(np.int64).reshape(size, size)
     bary = _barycentric(corner_uv.astype(np.float64)[face], np.stack([u, v], axis=-1))
     bary[face < 0] = 0

@@ -67,7 +67,8 @@ def check_all(values: dict[str, Any], stages: dict[str, type[StageParams]]) -> N
     mistakes += [
         f"{key}: unknown section or key{_suggestion(key, known)}" for key in values if key not in known
     ]
-    for section, cls in {"": SharedParams, **stages}.items():
+    sections: dict[str, type[StageParams]] = {"": SharedParams, **stages}
+    for section, cls in sections.items():
         try:
             if section:
                 parse_section(cls, section, values)

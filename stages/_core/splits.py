@@ -27,7 +27,7 @@ def fill_quotas(names: Iterable[str], quotas: dict[str, int]) -> list[str]:
     left = {split: count for split, count in quotas.items() if count > 0}
     if unknown := set(left) - set(SPLIT_SHARES):
         raise ValueError(f"unknown splits {sorted(unknown)}; known: {', '.join(SPLIT_SHARES)}")
-    chosen = []
+    chosen: list[str] = []
     for name in names:
         if not left:
             return chosen
