@@ -196,6 +196,7 @@ class VQGAN(nn.Module):
         mean = latents.mean((0, 2, 3))
         deviation = latents.std((0, 2, 3)).clamp_min(1e-4)
         into, out = self.to_latent, self.from_latent
+        assert out.bias is not None and into.bias is not None
         out.bias.add_(out.weight[:, :, 0, 0] @ mean)
         out.weight.mul_(deviation[:, None, None])
         into.bias.copy_((into.bias - mean) / deviation)
@@ -210,6 +211,7 @@ class OutputHead(nn.Sequential):
     def __init__(self, channels: int) -> None:
         last = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(last.weight)
+        assert last.bias is not None
         nn.init.zeros_(last.bias)
         super().__init__(nn.BatchNorm2d(channels), nn.LeakyReLU(), last)
 
