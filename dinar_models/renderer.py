@@ -66,6 +66,7 @@ class Head(nn.Sequential):
     def __init__(self, width: int, blocks: int, outputs: int) -> None:
         last = nn.Conv2d(width, outputs, 3, padding=1)
         nn.init.normal_(last.weight, std=0.01)
+        assert last.bias is not None
         nn.init.zeros_(last.bias)
         super().__init__(*norm(width), *(ConvBlock(width, width) for _ in range(blocks)), last)
 
