@@ -1,0 +1,124 @@
+"""The `dinar` command: what it prints, what it writes, its exit codes."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from flows import cli, doctor, engine, graph, weights
+from flows.profiles import render_profile, use_profile
+
+ENTRY = """
+known:
+  file: known.pth
+  url: null
+  sha256: "{digest}"
+  licence: CC0-1.0
+  enables: a test
+"""
+
+
+def dinar(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli.app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The params.yaml that the command reads and writes instead of the project's own."""
+    path = tmp_path / "params.yaml"
+    monkeypatch.setattr(cli, "PARAMS", path)
+    monkeypatch.setattr(cli, "use_profile", partial(use_profile, target=path))
+    return path
+
+
+def test_help_names_every_command():
+    done = dinar("--help")
+    assert done.exit_code == 0
+    for name in ("repro", "avatar", "animate", "doctor", "profile", "graph", "flow", "weights"):
+        assert name in done.stdout
+
+
+def test_profile_use_writes_it_and_list_marks_it(params: Path):
+    assert dinar("profile", "use", "tiny").exit_code == 0
+    assert params.read_text() == render_profile("tiny")
+    done = dinar("profile", "list")
+    assert done.exit_code == 0
+    marked = [line[2:].strip() for line in done.stdout.splitlines() if line.startswith("*")]
+    assert marked == ["tiny"]
+    assert {line[2:].strip() for line in done.stdout.splitlines()} == {"demo", "tiny", "small", "paper"}
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "words"),
+    [("tiny", "# mine\n", "local edits"), ("tinny", "", "no profile 'tinny'; there are demo")],
+)
+def test_profile_use_refuses_in_one_line_and_leaves_the_file(params: Path, name: str, edit: str, words: str):
+    text = render_profile("demo") + edit
+    params.write_text(text)
+    done = dinar("profile", "use", name)
+    assert done.exit_code == 1
+    assert words in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.output
+    assert params.read_text() == text
+
+
+def test_profile_use_force_writes_over_edits(params: Path):
+    params.write_text("mine: true\n")
+    assert dinar("profile", "use", "tiny", "--force").exit_code == 0
+    assert params.read_text() == render_profile("tiny")
+
+
+def test_graph_check_fails_with_a_line_for_each_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    damaged = tmp_path / "dvc.yaml"
+    damaged.write_text(graph.DVC_YAML.read_text().replace("        - stages/_core/store.py\n", "", 1))
+    monkeypatch.setattr(graph, "mistakes", partial(graph.mistakes, damaged))
+    done = dinar("graph", "check")
+    assert done.exit_code == 1
+    assert "missing ['stages/_core/store.py']" in done.stderr
+    assert "dinar graph sync" in done.stderr
+
+
+def test_repro_passes_the_exit_code_on_and_says_how_to_go_on(params: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(engine, "repro", lambda targets: 7)
+    done = dinar("repro")
+    assert done.exit_code == 7
+    assert "run `dinar repro` again" in done.stderr
+    assert params.read_text() == render_profile("demo")  # there was none: the default was written
+
+
+@pytest.mark.parametrize(("needed", "code"), [(0, 0), (10**9, 1)])
+def test_doctor_fails_only_when_something_needed_is_missing(
+    needed: int, code: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(doctor, "NEEDED_DISK_GIB", needed)
+    done = dinar("doctor")
+    assert done.exit_code == code
+    assert "disk" in done.stdout
+
+
+def test_weights_list_shows_what_each_file_enables():
+    done = dinar("weights", "list")
+    assert done.exit_code == 0
+    for entry in weights.listing().values():
+        assert entry.name in done.stdout
+    assert "metric lpips" in done.stdout
+
+
+def test_weights_add_refuses_another_checksum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    listed = tmp_path / "weights.yaml"
+    listed.write_text(ENTRY.format(digest="0" * 64))
+    file = tmp_path / "mine.pth"
+    file.write_bytes(b"weights")
+    kept = tmp_path / "kept"
+    monkeypatch.setattr(weights, "add_file", partial(weights.add_file, path=listed, folder=kept))
+    done = dinar("weights", "add", "known", file)
+    assert done.exit_code == 1
+    assert "0000000000000000… is listed for known" in done.stderr
+    assert not kept.exists()
+
+
+def test_weights_fetch_without_an_address_says_how_else_to_get_it():
+    done = dinar("weights", "fetch", "inception")
+    assert done.exit_code == 1
+    assert "dinar weights add inception FILE" in done.stderr
