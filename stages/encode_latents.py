@@ -98,7 +98,9 @@ def encode_shard(
     for row_of_merged in dict.fromkeys(merged_rows[usable]):
         group = [r for r in usable if merged_rows[r] == row_of_merged]
         places = [r - rows.start for r in group]
-        generator = generator_for(params.seed, "encode_latents", *index.loc[group[0], GROUP].tolist())
+        generator = generator_for(
+            params.seed, "encode_latents", *(index.at[group[0], name] for name in GROUP)
+        )
         nets = _nets(inputs["avatar"], inputs["body"])
         texture, _ = partial_textures(group, inputs, nets, generator)
         merged = open_store(inputs["merged"], "merged").read("texture", [int(row_of_merged)])

@@ -98,6 +98,7 @@ def render_shard(rows: range, *, index: pd.DataFrame, inputs: dict[str, Path], s
     surface = Surface(body, Atlas.load(inputs["body"] / "atlas.npz"), make_rasterizer("embree"))
     avatars = open_store(inputs["avatars"], "avatars")
     lines = index.iloc[rows.start : rows.stop]
+    line: Any  # its columns are known only at run time
     for place, line in enumerate(lines.itertuples()):
         if not line.ok:
             continue
@@ -169,9 +170,9 @@ def measure_data(split: str, params: EvaluateParams, inputs: Paths) -> dict[str,
         body=BodyModel.load(inputs["body"]),
         rasterizer=make_rasterizer("embree"),
     )
-    alone = single.ok_rows(split)
-    view_rows = single.index.loc[alone, "view_row"].to_numpy()
-    together = joint.ok_rows(split, variant=0, view=0)
+    alone = single.ok_rows(split).tolist()
+    view_rows = single.index.loc[alone, "view_row"].tolist()
+    together = joint.ok_rows(split, variant=0, view=0).tolist()
     multi = measure(joint, together, together)
     return {
         "fit": {

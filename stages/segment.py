@@ -29,7 +29,7 @@ from dinar_models.parser import Parser, build_parser, parse_images
 from stages._core.cli import main
 from stages._core.digests import work_key
 from stages._core.params import StageParams
-from stages._core.precision import DtypeChoice, resolve_dtype
+from stages._core.precision import DtypeChoice, channels_last, resolve_dtype
 from stages._core.runtime import Runtime
 from stages._core.shards import ShardResult, build_store
 from stages._core.stage import Paths, Stage, Summary
@@ -149,8 +149,7 @@ def segment_images(
 @functools.lru_cache(maxsize=2)
 def load_parser(folder: Path, device: str) -> Parser:
     """The trained parser, once per process."""
-    parser = load_weights(folder, "parser", build_parser).to(device)
-    return parser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return channels_last(load_weights(folder, "parser", build_parser).to(device))
 
 
 def pose_prior(rgb: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Train the latent diffusion prior on pairs of partial and merged latents (paper section 3.3)."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,13 +12,13 @@ from dinar_models.diffusion import DiffusionConfig, LatentDiffusion, Prediction
 from stages._core.cli import main
 from stages._core.digests import work_key
 from stages._core.params import StageParams
-from stages._core.precision import DtypeChoice, resolve_dtype
+from stages._core.precision import DtypeChoice, channels_last, resolve_dtype
 from stages._core.publish import publish
 from stages._core.runtime import Runtime
 from stages._core.seeds import generator_for, rng_for
 from stages._core.stage import Paths, Stage, Summary
 from stages._core.store import Store, open_store
-from stages._core.train_loop import TrainLoop
+from stages._core.train_loop import TrainLoop, cosine_rate
 from stages._core.weights import save_weights
 
 
@@ -57,7 +58,10 @@ class Pairs:
 
     def batch(self, rows: np.ndarray, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(z_merged, z_partial, mask) of some pairs, float32."""
-        return tuple(t[rows].to(device).float() for t in (self.z_merged, self.z_partial, self.mask))  # type: ignore[return-value]
+        z_merged, z_partial, mask = (
+            t[rows].to(device).float() for t in (self.z_merged, self.z_partial, self.mask)
+        )
+        return z_merged, z_partial, mask
 
 
 def run(params: TrainDiffusionParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
@@ -66,9 +70,11 @@ def run(params: TrainDiffusionParams, inputs: Paths, outputs: Paths, runtime: Ru
     train, val = read_pairs(stores, "train"), read_pairs(stores, "val")
     if len(train) == 0:
         raise ValueError("no pair of the train split: see the reasons in the latents' rejects.parquet")
-    net = build(params, train).to(runtime.device, memory_format=torch.channels_last)
+    net = channels_last(build(params, train).to(runtime.device))
     optimiser = torch.optim.AdamW(net.unet.parameters(), lr=params.rate, weight_decay=params.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_factor(step, params))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, partial(cosine_rate, steps=params.steps, warmup=params.warmup)
+    )
     ema = EMAModel(net.unet.parameters(), decay=params.ema, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
     key = work_key(params, inputs.values())
     loop = TrainLoop(
@@ -139,14 +145,6 @@ def validation_loss(
     loss = net.eval().loss(*val.batch(rows, device), generator=generator).mean()
     ema.restore(net.unet.parameters())
     return float(loss)
-
-
-def rate_factor(step: int, params: TrainDiffusionParams) -> float:
-    """Linear warm-up, then a cosine down to a tenth."""
-    if step < params.warmup:
-        return (step + 1) / params.warmup
-    share = (step - params.warmup) / max(params.steps - params.warmup, 1)
-    return 0.1 + 0.9 * 0.5 * (1 + float(np.cos(np.pi * min(share, 1.0))))
 
 
 def digests(stores: list[Store]) -> dict[str, str]:

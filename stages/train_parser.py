@@ -26,7 +26,7 @@ from dinar_models.parser import (
 from stages._core.cli import main
 from stages._core.digests import work_key
 from stages._core.params import StageParams
-from stages._core.precision import DtypeChoice, resolve_dtype
+from stages._core.precision import DtypeChoice, channels_last, resolve_dtype
 from stages._core.publish import publish, write_file
 from stages._core.runtime import Runtime
 from stages._core.seeds import derive_seed, generator_for, rng_for
@@ -91,8 +91,7 @@ def run(params: TrainParserParams, inputs: Paths, outputs: Paths, runtime: Runti
     torch.manual_seed(
         derive_seed(params.seed, "train_parser", "weights")
     )  # layers draw from the global generator
-    parser = build_parser(config).to(runtime.device)
-    parser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    parser = channels_last(build_parser(config).to(runtime.device))
     load_encoder(parser, efficientnet_lite0_state())
     start_at_prior(parser)
     loop = train(parser, people, params, runtime, work_key(params, inputs.values()))

@@ -40,7 +40,7 @@ def fit_table(
     errors: dict[str, list[float]] = {"pa_mpjpe_mm": [], "pve_mm": [], "iou": [], "reprojection_px": []}
     for row, view_row in zip(rows, view_rows, strict=True):
         out = body(read_bodies(bodies, [row]))
-        true = truth.body(bodies.index.at[row, "scan"])
+        true = truth.body(str(bodies.index.at[row, "scan"]))
         joints = out.joints[0, :BODY_JOINTS].numpy()
         errors["pa_mpjpe_mm"].append(1e3 * pa_mpjpe(joints, true.joints[:BODY_JOINTS]))
         if out.vertices.shape[1] == len(true.vertices):
