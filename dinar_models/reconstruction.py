@@ -189,9 +189,7 @@ def complete(
         z, mask, generator=generator, steps=rules.steps, sampler=rules.sampler, clamp_known=rules.clamp_known,
         progress=lambda done: progress("completing the texture", done, rules.steps),
     )  # fmt: skip
-    decoded = NeuralTexture(vqgan.decode(sampled).float())
-    masks = (decoded.sampled.clamp(0, 1), decoded.filled.clamp(0, 1))
-    return NeuralTexture.assemble(decoded.generated, decoded.rgb.clamp(0, 1), *masks)
+    return NeuralTexture(vqgan.decode(sampled).float()).clipped()
 
 
 def adjust_colour(decoded: NeuralTexture, partial: NeuralTexture) -> NeuralTexture:

@@ -64,6 +64,11 @@ class NeuralTexture:
         """B_fill: sampled, or filled from sampled neighbours; the mask of every condition and merge."""
         return self.data[:, _FILLED]
 
+    def clipped(self) -> "NeuralTexture":
+        """Colours and masks clipped to [0, 1], which nets only come near to."""
+        masks = (self.sampled.clamp(0, 1), self.filled.clamp(0, 1))
+        return NeuralTexture.assemble(self.generated, self.rgb.clamp(0, 1), *masks)
+
     @staticmethod
     def assemble(
         generated: Float[Tensor, "b 16 t t"],

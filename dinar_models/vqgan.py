@@ -196,7 +196,8 @@ class VQGAN(nn.Module):
         mean = latents.mean((0, 2, 3))
         deviation = latents.std((0, 2, 3)).clamp_min(1e-4)
         into, out = self.to_latent, self.from_latent
-        assert out.bias is not None and into.bias is not None
+        assert out.bias is not None
+        assert into.bias is not None
         out.bias.add_(out.weight[:, :, 0, 0] @ mean)
         out.weight.mul_(deviation[:, None, None])
         into.bias.copy_((into.bias - mean) / deviation)

@@ -1,30 +1,31 @@
 """Train the texture autoencoder on partial and merged textures, the avatar's nets frozen (paper section 3.3)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dinar_models.avatar import AvatarNets
-from dinar_models.perceptual import PerceptualDistance
-from dinar_models.texture import merge_textures
+from dinar_models.ema import Averaged
+from dinar_models.schedules import cosine_rate
 from dinar_models.types import NeuralTexture
+from dinar_models.uv_atlas import Atlas
 from dinar_models.vqgan import VQGAN, VQGANConfig, texture_error
 from stages._core.cli import main
 from stages._core.digests import work_key
-from stages._core.precision import DtypeChoice, resolve_dtype
+from stages._core.precision import DtypeChoice, autocast, channels_last, resolve_dtype
 from stages._core.publish import publish
 from stages._core.runtime import Runtime
-from stages._core.seeds import generator_for, rng_for
+from stages._core.seeds import generator_for
 from stages._core.stage import Paths, Stage, Summary
 from stages._core.train_loop import TrainLoop
 from stages._core.weights import load_weights, read_body_digests, save_weights
-from stages._data.avatar_step import ImageLosses, ImageLossParams, generate, render
-from stages._data.frames import Frames, Inputs, Targets, prefetched
+from stages._data.objective import Objective, ObjectiveParams, merged_texture, neural_texture, render
+from stages._data.pairs import PairRules, Pairs, PairSource, pair_batches
 
 RESTART_EVERY = 20
 """Steps between restarts of dead codes."""
@@ -33,7 +34,7 @@ START_BATCHES = 8
 """Batches of textures whose latents start the codebook."""
 
 
-class TrainVqganParams(ImageLossParams):
+class TrainVqganParams(ObjectiveParams):
     """Sizes of the autoencoder, losses, and how long."""
 
     seed: int
@@ -42,6 +43,7 @@ class TrainVqganParams(ImageLossParams):
     datasets: list[str] = Field(description="data sets whose train people are learnt from")
     steps: int = Field(ge=1, description="optimiser steps")
     batch: int = Field(4, ge=1, description="textures per step")
+    turnover: float = Field(0.35, gt=0, description="people that come into the window of textures per step")
     rate: float = Field(1e-3, gt=0, le=1, description="Adam's step size, falling to a tenth")
     ema: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights, which are what is kept")
     widths: list[int] = Field([32, 64, 96], description="channels per level (paper: 64, 128, 256)")
@@ -49,8 +51,7 @@ class TrainVqganParams(ImageLossParams):
     groups: int = Field(8, ge=1, description="of the group norms (paper: 16)")
     codes: int = Field(1024, ge=2, description="entries of the codebook (paper: 8192)")
     continuous_share: float = Field(0.5, ge=0, lt=1, description="share of steps before quantising starts")
-    merged_share: float = Field(0.6, ge=0, le=1, description="share of textures merged from several views")
-    merged_views: int = Field(4, ge=2, description="views that such a texture is merged from")
+    merged_share: float = Field(0.6, ge=0, le=1, description="share of textures merged over their shot")
     generated_weight: float = Field(0.5, ge=0, description="of the generated channels' squared error (ours)")
     rgb_weight: float = Field(16.0, ge=0, description="of the colours' squared error (ours)")
     masks_weight: float = Field(2.0, ge=0, description="of the masks' squared error (ours)")
@@ -59,49 +60,23 @@ class TrainVqganParams(ImageLossParams):
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints")
     dtype: DtypeChoice = "auto"
 
-
-@dataclass
-class TextureBatch:
-    """Frames whose textures are compressed: `owner[i]` is the sample that frame i belongs to."""
-
-    inputs: Inputs
-    owner: np.ndarray
-    targets: Targets
-
-
-class TextureSampler:
-    """Textures of one view, or merged from several of one scan, as a pure function of (seed, step)."""
-
-    def __init__(self, frames: Frames, params: TrainVqganParams) -> None:
-        self.frames, self.params = frames, params
-        self.scans = frames.groups(["scan", "variant"])
-
-    def __call__(self, step: int) -> TextureBatch:
-        """The textures of one step, each with a view in which it is rendered."""
-        p = self.params
-        rng = rng_for(p.seed, "train_vqgan", step)
-        places, owner, shown = [], [], []
-        for sample in range(p.batch):
-            scan = self.scans[int(rng.integers(len(self.scans)))]
-            count = min(p.merged_views, len(scan)) if rng.random() < p.merged_share else 1
-            views = rng.choice(scan, count, replace=False)
-            places += views.tolist()
-            owner += [sample] * count
-            # A texture of one view is rendered there; a merged one in any of its views.
-            shown.append(int(rng.choice(views)))
-        inputs = self.frames.inputs(np.array(places))
-        return TextureBatch(inputs, np.array(owner), self.frames.targets(np.array(shown), rng))
+    def texture_loss(self, errors: Mapping[str, Float[Tensor, " b"]]) -> Float[Tensor, ""]:
+        """The weighted mean of the errors by name."""
+        return torch.stack([getattr(self, f"{name}_weight") * e.mean() for name, e in errors.items()]).sum()
 
 
 def run(params: TrainVqganParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
     """Continuous at first, then quantised from a k-means start, dead codes restarting."""
     torch.manual_seed(params.seed)
-    names = ("texture_size", "layers", "groups", "codes")
-    config = VQGANConfig(widths=tuple(params.widths), **{n: getattr(params, n) for n in names})
-    vqgan = VQGAN(config).to(runtime.device, memory_format=torch.channels_last)
+    digests = read_body_digests(inputs["body"])
+    nets = channels_last(load_weights(inputs["avatar"], "avatar", AvatarNets.from_config, digests))
+    nets.to(runtime.device).requires_grad_(False)
+    vqgan = channels_last(build(params).to(runtime.device))
     optimiser = torch.optim.Adam(vqgan.parameters(), lr=params.rate, betas=(0.5, 0.99))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, partial(falling, steps=params.steps))
-    averaged = AveragedModel(vqgan, multi_avg_fn=get_ema_multi_avg_fn(params.ema), use_buffers=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, partial(cosine_rate, steps=params.steps))
+    average = Averaged(vqgan, params.ema)
+    dtype = resolve_dtype(params.dtype, runtime.device)
+    objective = Objective(params, params.image_size, dtype, runtime.device, inputs.get("weights"))
     loop = TrainLoop(
         name="train_vqgan",
         work=runtime.work_dir("train_vqgan", work_key(params, inputs.values())),
@@ -109,109 +84,105 @@ def run(params: TrainVqganParams, inputs: Paths, outputs: Paths, runtime: Runtim
         seed=params.seed,
         checkpoint_every=params.checkpoint_every,
         runtime=runtime,
-        state={"vqgan": vqgan, "optimiser": optimiser, "schedule": schedule, "averaged": averaged},
+        state={
+            "vqgan": vqgan, "optimiser": optimiser, "schedule": schedule, "average": average,
+            **objective.state,
+        },
+    )  # fmt: skip
+    rules = PairRules(
+        params.seed, params.image_size, params.batch, turnover=params.turnover, merged=True, same=True
     )
-    digests = read_body_digests(inputs["body"])
-    nets = load_weights(inputs["avatar"], "avatar", AvatarNets.from_config, digests).to(runtime.device)
-    nets.requires_grad_(False)
-    frames = Frames(inputs, params.datasets, "train", params.image_size, params.texture_size)
-    losses = ImageLosses(params, PerceptualDistance().to(runtime.device))
-    dtype = resolve_dtype(params.dtype, runtime.device)
+    source = PairSource(inputs, params.datasets, "train", rules)
+    tables = Atlas.load(inputs["body"] / "atlas.npz").tables(params.texture_size)
+    island = torch.from_numpy(tables.island_mask).to(runtime.device)
     switch = round(params.continuous_share * params.steps)
-    textures = TextureSampler(frames, params)
-    island = torch.from_numpy(frames.surface.atlas.tables(params.texture_size).island_mask)
-    for step, batch in prefetched(textures, iter(loop)):
-        generator = generator_for(params.seed, "train_vqgan noise", step)
-        with torch.autocast(runtime.device, dtype, enabled=dtype != torch.float32):
-            texture = neural_textures(nets, batch, generator)
-            if step == switch:
-                start_quantising(vqgan, nets, textures, averaged, params.seed)
-            total, logs = objective(
-                vqgan.train(), nets, texture, batch.targets, losses, params, island, step >= switch
-            )
-        optimiser.zero_grad()
-        total.backward()
+    for step, pairs in zip(loop, pair_batches(source, range(loop.start, params.steps), runtime), strict=True):
+        generator = generator_for(params.seed, "train_vqgan", step, device=runtime.device)
+        if step == switch:
+            first = Pairs.unpack(source.fixed(START_TEXTURES), runtime.device)
+            start_quantising(vqgan, textures(nets, first, params.merged_share, generator), generator)
+            average.net.load_state_dict(vqgan.state_dict())
+        with autocast(runtime.device, dtype):
+            texture = textures(nets, pairs, params.merged_share, generator)
+            made = compress(vqgan.train(), texture, quantise=step >= switch)
+            shown = render(nets, made.texture, pairs)
+        image_loss, logs = objective.loss(shown, pairs)
+        errors = texture_error(made.texture.data, texture.data, island) | {"codebook": made.codebook}
+        loss = params.image_weight * image_loss + params.texture_loss(errors)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(vqgan.parameters(), 1.0)
         optimiser.step()
         schedule.step()
         if step > switch and step % RESTART_EVERY == 0:
-            with torch.no_grad():
-                vqgan.codebook.restart_dead(vqgan.encode(texture.data).float(), generator)
-        averaged.update_parameters(vqgan)
-        loop.log(**logs)
+            vqgan.codebook.restart_dead(made.z, generator)
+        average.update_parameters(vqgan)
+        loop.log(**logs, **{f"texture_{name}": error.mean() for name, error in errors.items()})
+        loop.log(perplexity=vqgan.codebook.perplexity, **objective.update_discriminator(shown, pairs, step))
     # Codes that restarted jump: their running mean would lie between old and new place.
-    averaged.module.codebook.load_state_dict(vqgan.codebook.state_dict())
+    average.net.codebook.load_state_dict(vqgan.codebook.state_dict())
     with publish(outputs["vqgan"]) as folder:
-        save_weights(folder, "vqgan", averaged.module.float(), vqgan.config_dict(), digests)
+        save_weights(folder, "vqgan", average.net.float(), vqgan.config_dict(), digests)
         loop.save_history(folder)
     loop.clean()
-    last = loop.history[-1]
-    return {"frames": len(frames), "steps": params.steps, "perplexity": round(last.get("perplexity", 0.0), 1)}
+    perplexity = float(vqgan.codebook.perplexity)
+    return {"people": len(source), "steps": params.steps, "perplexity": round(perplexity, 1)}
+
+
+@dataclass
+class Compressed:
+    """Textures that went through the autoencoder.
+
+    Attributes:
+        z: latents before quantising, without gradient.
+        texture: decoded, float32.
+        codebook: its loss per sample, 0 while nothing is quantised.
+    """
+
+    z: Float[Tensor, "b 6 h w"]
+    texture: NeuralTexture
+    codebook: Float[Tensor, " b"]
+
+
+def build(params: TrainVqganParams) -> VQGAN:
+    """An untrained autoencoder of the size asked for."""
+    names = ("texture_size", "layers", "groups", "codes")
+    return VQGAN(VQGANConfig(widths=tuple(params.widths), **{n: getattr(params, n) for n in names}))
 
 
 @torch.no_grad()
-def neural_textures(nets: AvatarNets, batch: TextureBatch, generator: torch.Generator) -> NeuralTexture:
-    """The 21 channels of each sample, merged (eq. 5) where it has several frames."""
-    single = generate(nets, batch.inputs, generator).data
-    merged = []
-    for sample in range(batch.owner.max() + 1):
-        own = torch.from_numpy(np.flatnonzero(batch.owner == sample))
-        frontality, seen = batch.inputs.frontality[own], batch.inputs.filled[own, 0] > 0.5
-        merged.append(merge_textures(single[own], frontality, seen)[0] if len(own) > 1 else single[own[0]])
-    return NeuralTexture(torch.stack(merged))
+def textures(
+    nets: AvatarNets, pairs: Pairs, merged_share: float, generator: torch.Generator
+) -> NeuralTexture:
+    """Neural textures of the inputs, a share of them with what their whole shot shows."""
+    partial = neural_texture(nets, pairs, generator)
+    draw = torch.rand(len(partial.data), generator=generator, device=generator.device) < merged_share
+    merged = merged_texture(partial, pairs)
+    return NeuralTexture(torch.where(draw[:, None, None, None], merged.data, partial.data))
 
 
-def objective(
-    vqgan: VQGAN,
-    nets: AvatarNets,
-    texture: NeuralTexture,
-    targets: Targets,
-    losses: ImageLosses,
-    params: TrainVqganParams,
-    island: Tensor,
-    quantise: bool,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Texture error, eq. 4 through the frozen renderer, and the codebook's loss."""
+def compress(vqgan: VQGAN, texture: NeuralTexture, *, quantise: bool) -> Compressed:
+    """Encode, quantise if it is time, decode."""
     z = vqgan.encode(texture.data).float()
-    logs: dict[str, Tensor] = {}
-    total = z.new_zeros(())
-    if quantise:
-        snapped = vqgan.codebook(z)
-        logs = {"codebook": snapped.loss.mean(), "perplexity": vqgan.codebook.perplexity}
-        total = params.codebook_weight * logs["codebook"]
-        z = snapped.z
-    decoded = vqgan.decode_codes(z)
-    errors = texture_error(decoded.float(), texture.data, island)
-    image_loss, image_logs = losses(*render(nets, NeuralTexture(decoded), targets), targets)
-    weights = {"generated": params.generated_weight, "rgb": params.rgb_weight, "masks": params.masks_weight}
-    texture_loss = sum(weights[name] * error.mean() for name, error in errors.items())
-    logs |= {f"texture_{name}": error.mean() for name, error in errors.items()} | image_logs
-    return total + texture_loss + params.image_weight * image_loss, logs
+    if not quantise:
+        decoded = vqgan.decode_codes(z)
+        return Compressed(z.detach(), NeuralTexture(decoded.float()), z.new_zeros(len(z)))
+    snapped = vqgan.codebook(z)
+    decoded = vqgan.decode_codes(snapped.z)
+    return Compressed(z.detach(), NeuralTexture(decoded.float()), snapped.loss)
 
 
 @torch.no_grad()
-def start_quantising(
-    vqgan: VQGAN, nets: AvatarNets, textures: TextureSampler, averaged: AveragedModel, seed: int
-) -> None:
-    """Start the codebook at the k-means of many textures' latents; the averaged weights start again there."""
-    latents = []
-    vqgan.eval()
-    for i in range(START_BATCHES):
-        generator = generator_for(seed, "train_vqgan start", i)
-        latents.append(vqgan.encode(neural_textures(nets, textures(-1 - i), generator).data).float())
-    vqgan.start_codebook(torch.cat(latents), generator_for(seed, "train_vqgan k-means"))
-    averaged.module.load_state_dict(vqgan.state_dict())
-
-
-def falling(step: int, steps: int) -> float:
-    """A cosine from 1 to a tenth."""
-    return 0.1 + 0.45 * (1 + float(np.cos(np.pi * min(step / steps, 1.0))))
+def start_quantising(vqgan: VQGAN, texture: NeuralTexture, generator: torch.Generator) -> None:
+    """Start the codebook at the k-means of many textures' latents, in single precision."""
+    latents = [vqgan.eval().encode(part) for part in texture.data.split(4)]
+    vqgan.start_codebook(torch.cat(latents), generator)
 
 
 STAGE = Stage(
     "train_vqgan",
     TrainVqganParams,
-    inputs=("views.*", "parsing.*", "bodies.*", "textures.*", "body", "avatar"),
+    inputs=("views.*", "parsing.*", "bodies.*", "textures.*", "body", "avatar", "weights?"),
     outputs=("vqgan",),
     run=run,
 )

@@ -33,6 +33,11 @@ def channels_last(net: Net) -> Net:
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def autocast(device: str, dtype: torch.dtype) -> torch.autocast:
+    """Run a block in `dtype`; float32 changes nothing."""
+    return torch.autocast(device, dtype, enabled=dtype != torch.float32)
+
+
 def _conv_seconds(dtype: torch.dtype, repeats: int = 5) -> float:
     """Best of a few times of a 64-channel 3 × 3 convolution at 64²."""
     conv = channels_last(torch.nn.Conv2d(64, 64, 3, padding=1).to(dtype=dtype))

@@ -37,6 +37,7 @@ class PairRules:
         window: people in use at a time; their shots stay in memory.
         turnover: new people per step.
         merged: add the textures merged over the input's shot.
+        same: the target is the input itself, for what is compressed rather than turned.
     """
 
     seed: int
@@ -45,6 +46,7 @@ class PairRules:
     window: int = 96
     turnover: float = 0.25
     merged: bool = False
+    same: bool = False
 
 
 class Frame(NamedTuple):
@@ -115,18 +117,17 @@ class Pairs:
 class PairSource(Dataset[dict[str, Tensor]]):
     """Item k is the packed batch of step k. It holds paths and row numbers; readers open where it is used."""
 
-    def __init__(self, inputs: Paths, split: str, rules: PairRules) -> None:
-        """Find the people of a split in all data sets.
+    def __init__(self, inputs: Paths, datasets: Sequence[str], split: str, rules: PairRules) -> None:
+        """Find the people of a split in some data sets.
 
         Args:
-            inputs: with the groups of STORES, and the body.
+            inputs: `views.NAME`, `parsing.NAME`, `bodies.NAME`, `textures.NAME` of each, and `body`.
 
         Raises:
             ValueError: when no person has two usable frames.
         """
         self.rules, self.body = rules, inputs["body"]
-        groups = {name: inputs.group(name) for name in STORES}
-        self.data_sets = [{name: groups[name][item] for name in STORES} for item in groups["views"]]
+        self.data_sets = [{name: inputs[f"{name}.{item}"] for name in STORES} for item in datasets]
         self.shots: list[tuple[int, tuple[int, ...]]] = []
         self.people: list[list[Frame]] = []
         for number, paths in enumerate(self.data_sets):
@@ -145,13 +146,13 @@ class PairSource(Dataset[dict[str, Tensor]]):
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         """The packed batch of one step."""
         rng = rng_for(self.rules.seed, "pairs", step)
-        return self.pack([_draw_pair(self.people[p], rng) for p in self._draw_people(step, rng)], rng)
+        return self.pack([self._draw_pair(p, rng) for p in self._draw_people(step, rng)], rng)
 
     def fixed(self, count: int) -> dict[str, Tensor]:
         """A packed batch that is the same in every run, of different people as far as there are."""
         rng = rng_for(self.rules.seed, "pairs", "fixed")
         order = rng.permutation(len(self.people))
-        return self.pack([_draw_pair(self.people[p], rng) for p in np.resize(order, count)], rng)
+        return self.pack([self._draw_pair(p, rng) for p in np.resize(order, count)], rng)
 
     def pack(self, pairs: Sequence[Pair], rng: np.random.Generator) -> dict[str, Tensor]:
         """Pairs as a batch for `Pairs.unpack`; the generator draws the middles of the losses' crops."""
@@ -172,6 +173,17 @@ class PairSource(Dataset[dict[str, Tensor]]):
                     self.shots.append((data_set, tuple(int(row) for row in part.index)))
             if len(frames) > 1:
                 self.people.append(frames)
+
+    def _draw_pair(self, person: int, rng: np.random.Generator) -> Pair:
+        """An input, and a target of another scan and another view; failing that, whatever differs most."""
+        frames = self.people[person]
+        first = frames[rng.integers(len(frames))]
+        if self.rules.same:
+            return first, first
+        others = [f for f in frames if f != first]
+        best = max(_difference(first, f) for f in others)
+        wanted = [f for f in others if _difference(first, f) == best]
+        return first, wanted[rng.integers(len(wanted))]
 
     def _draw_people(self, step: int, rng: np.random.Generator) -> list[int]:
         """People of this step's window, distinct as far as it has enough."""
@@ -212,15 +224,6 @@ def pair_batches(source: PairSource, steps: range, runtime: Runtime) -> Iterator
 def _round(seed: int, number: int, count: int) -> np.ndarray:
     """The order of all people in one round of the endless list."""
     return rng_for(seed, "pairs", "round", number).permutation(count)
-
-
-def _draw_pair(frames: Sequence[Frame], rng: np.random.Generator) -> Pair:
-    """An input, and a target of another scan and another view; failing that, whatever differs most."""
-    first = frames[rng.integers(len(frames))]
-    others = [f for f in frames if f != first]
-    best = max(_difference(first, f) for f in others)
-    wanted = [f for f in others if _difference(first, f) == best]
-    return first, wanted[rng.integers(len(wanted))]
 
 
 def _difference(a: Frame, b: Frame) -> int:

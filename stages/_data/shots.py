@@ -84,8 +84,8 @@ class ShotReader:
         camera = crop_camera(read_cameras(views, chosen), crop, self.image_size)
         rgb = torch.from_numpy(_block(views, "rgb", chosen)).permute(0, 3, 1, 2)
         mask = torch.from_numpy(_block(self.stores["parsing"], "mask", chosen))[:, None]
-        images = crop_image(torch.cat([rgb, mask], dim=1).float(), crop, self.image_size, fill=0.0)
-        images = images.round().to(torch.uint8).numpy()
+        both = crop_image(torch.cat([rgb, mask], dim=1).float(), crop, self.image_size, fill=0.0)
+        images = both.round().to(torch.uint8).numpy()
         masks = [_block(textures, name, chosen)[:, None] for name in ("sampled", "filled")]
         uv, face, points = _rasters(read_bodies(self.stores["bodies"], chosen), camera, self.body)
         return Shot(
@@ -113,8 +113,8 @@ def _rasters(params: BodyParams, camera: Camera, body: Path) -> tuple[np.ndarray
         params = params.select([0])
     vertices = model(params).vertices
     fragments = make_rasterizer("embree").rasterize(vertices, model.faces, camera)
-    uv = (uv_raster(fragments, torch.from_numpy(atlas.corner_uv)) * UV_STEPS).round().clamp(min=1)
-    uv = torch.where(fragments.covered[..., None], uv, 0).numpy().astype(np.uint16)
+    fine = (uv_raster(fragments, torch.from_numpy(atlas.corner_uv)) * UV_STEPS).round().clamp(min=1)
+    uv = torch.where(fragments.covered[..., None], fine, 0).numpy().astype(np.uint16)
     region = torch.from_numpy(atlas.face_region)
     face = fragments.covered & region[fragments.face_id.clamp(min=0)]
     return uv, face.numpy(), camera.project(vertices[:, ::POINT_STRIDE]).numpy()

@@ -1,0 +1,53 @@
+"""The networks that make an avatar from a photo, and the body they were trained for, loaded together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dinar_models.avatar import AvatarNets
+from dinar_models.body import BodyModel
+from dinar_models.diffusion import LatentDiffusion
+from dinar_models.rasterize.base import make_rasterizer
+from dinar_models.surface import Surface
+from dinar_models.uv_atlas import Atlas
+from dinar_models.vqgan import VQGAN
+from stages._core.weights import load_weights, read_body_digests
+
+
+@dataclass(frozen=True)
+class AvatarModels:
+    """All for the same body and atlas.
+
+    Attributes:
+        nets: the fine-tuned ones.
+        vqgan, diffusion: what completes their textures.
+        surface: the body that wears them.
+    """
+
+    nets: AvatarNets
+    vqgan: VQGAN
+    diffusion: LatentDiffusion
+    surface: Surface
+
+
+def load_models(folders: Mapping[str, Path], device: str) -> AvatarModels:
+    """Load everything from the folders `body`, `avatar`, `vqgan` and `diffusion`.
+
+    Raises:
+        WeightsError: naming what is missing or was trained for another body.
+    """
+    digests = read_body_digests(folders["body"])
+    nets = load_nets(folders["avatar"], folders["body"], device)
+    vqgan = load_weights(folders["vqgan"], "vqgan", VQGAN.from_config, digests).to(device)
+    diffusion = load_weights(folders["diffusion"], "diffusion", LatentDiffusion.from_config, digests)
+    return AvatarModels(nets, vqgan, diffusion.to(device), load_surface(folders["body"], device))
+
+
+def load_nets(avatar: Path, body: Path, device: str) -> AvatarNets:
+    """Encoder, generator and renderer."""
+    return load_weights(avatar, "avatar", AvatarNets.from_config, read_body_digests(body)).to(device)
+
+
+def load_surface(body: Path, device: str) -> Surface:
+    """The body with its atlas and the rasteriser that suits the device."""
+    return Surface(BodyModel.load(body), Atlas.load(body / "atlas.npz"), make_rasterizer("auto", device))
