@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from dinar_models.losses import (
+    Rendering,
     crop_around,
     dice,
     discriminator_loss,
     generator_loss,
+    image_terms,
     r1_penalty,
     squared_error,
 )
@@ -91,12 +93,52 @@ def test_crop_around_moves_inside_and_keeps_pixels(
 ) -> None:
     """Squares of 2 in an image 6 wide and 8 high: whole pixels, never beyond the border."""
     image = numbered(8, 6)
-    crop, double = crop_around([image, 2 * image], torch.tensor([centre]), 2)
+    crop = crop_around(image, torch.tensor([centre]), 2)
     column, row = first
     torch.testing.assert_close(crop, image[:, :, row : row + 2, column : column + 2], atol=1e-3, rtol=0)
-    torch.testing.assert_close(double, 2 * crop, atol=1e-3, rtol=0)
+
+
+def test_each_sample_is_cropped_around_its_own_centre() -> None:
+    crops = crop_around(numbered(8, 6).expand(2, -1, -1, -1), torch.tensor([[1.0, 1.0], [5.0, 7.0]]), 2)
+    torch.testing.assert_close(crops[:, 0, 0, 0], torch.tensor([0.0, 604.0]), atol=1e-3, rtol=0)
 
 
 def test_crop_larger_than_the_image_is_the_largest_square() -> None:
-    (crop,) = crop_around([numbered(5, 4)], torch.tensor([[2.0, 2.0]]), 99)
+    crop = crop_around(numbered(5, 4), torch.tensor([[2.0, 2.0]]), 99)
     torch.testing.assert_close(crop, numbered(5, 4)[:, :, :4], atol=1e-3, rtol=0)
+
+
+def mean_difference(first: Tensor, second: Tensor) -> Tensor:
+    """A distance known by hand, standing where a net's features stand in training."""
+    return (first - second).mean((1, 2, 3))
+
+
+def test_image_terms_by_hand() -> None:
+    """Images of 8 × 8, off by 1 in the quadrant where the second sample has its face (one pixel of it).
+
+    The square of half the side around (6, 6) is that quadrant; around (2, 2) there is no difference. The face's
+    own square, 2 × 2 around its pixel, lies in the quadrant as well.
+    """
+    true = Rendering(torch.zeros(2, 3, 8, 8), torch.ones(2, 1, 8, 8))
+    made = Rendering(true.rgb.clone(), torch.zeros(2, 1, 8, 8))
+    made.rgb[:, :, 4:, 4:] = 1.0
+    face = torch.zeros(2, 1, 8, 8)
+    face[1, 0, 6, 6] = 1.0
+    centre = torch.tensor([[2.0, 2.0], [6.0, 6.0]])
+    terms = image_terms(made, true, face, centre, mean_difference)
+    expected = {
+        "l2": [0.25, 0.25],
+        "dice": [1 - 1 / 65, 1 - 1 / 65],
+        "perceptual": [0.0, 1.0],
+        "face_l2": [0.0, 1.0],
+        "face_perceptual": [0.0, 1.0],
+    }
+    assert {name: pytest.approx(value.tolist(), abs=1e-5) for name, value in terms.items()} == expected
+
+
+def test_no_face_in_sight_costs_nothing() -> None:
+    white = Rendering(torch.ones(1, 3, 8, 8), torch.ones(1, 1, 8, 8))
+    black = Rendering(-white.rgb, white.mask)
+    terms = image_terms(black, white, torch.zeros(1, 1, 8, 8), torch.full((1, 2), 4.0), mean_difference)
+    assert terms["face_l2"].tolist() == terms["face_perceptual"].tolist() == [0.0]
+    assert terms["l2"].item() == 4
