@@ -22,11 +22,11 @@ from stages._core.cli import main
 from stages._core.params import StageParams
 from stages._core.publish import write_file
 from stages._core.runtime import Runtime
-from stages._core.schemas import BODY_ARRAYS
 from stages._core.stage import Paths, Stage, Summary
 from stages._core.store import Store, open_store
 from stages._core.train_loop import HISTORY
 from stages._core.weights import load_weights, read_body_digests
+from stages._data.images import read_bodies, read_cameras
 from stages.reporting import pictures
 from stages.reporting.graph_picture import graph_svg
 from stages.reporting.page import Section, render_page
@@ -85,14 +85,14 @@ def people_sections(path: Path) -> Iterator[Section]:
     """Every test person: input view and back view, ground truth beside the avatar and the baselines."""
     store = open_store(path, "renders")
     rows = store.ok_rows("test")
-    index = store.index
+    index, yaw = store.index, store.index["yaw"].tolist()
     images = []
     for subject in dict.fromkeys(index.loc[rows, "subject"]):
         mine = [r for r in rows if index.at[r, "subject"] == subject]
-        front = min(mine, key=lambda r: abs(_turned(index.at[r, "yaw"])))
-        back = max(mine, key=lambda r: abs(_turned(index.at[r, "yaw"])))
-        cells = [store[name][front] for name in ("target", "avatar")]
-        cells += [store[name][back] for name in ("target", "avatar", "mirror", "mean_fill")]
+        front = min(mine, key=lambda r: abs(_turned(yaw[r])))
+        back = max(mine, key=lambda r: abs(_turned(yaw[r])))
+        cells = [_row(store, name, front) for name in ("target", "avatar")]
+        cells += [_row(store, name, back) for name in ("target", "avatar", "mirror", "mean_fill")]
         images.append((str(subject), pictures.png_uri(pictures.sheet(cells, columns=6))))
     text = "Left to right: photo, avatar; back view: truth, avatar, mirror baseline, mean-fill baseline."
     yield Section("Front and back of every test person", text, images=images)
@@ -106,7 +106,7 @@ def animation_sections(params: ReportParams, inputs: Paths, runtime: Runtime) ->
         return
     digests = read_body_digests(inputs["body"])
     nets = load_weights(inputs["avatar"], "avatar", AvatarNets.from_config, digests)
-    scene = {
+    scene: dict[str, Any] = {
         "body": BodyModel.load(inputs["body"]),
         "atlas": Atlas.load(inputs["body"] / "atlas.npz"),
         "rasterizer": make_rasterizer("auto", runtime.device),
@@ -114,15 +114,15 @@ def animation_sections(params: ReportParams, inputs: Paths, runtime: Runtime) ->
     }
     images = []
     for row in rows:
-        texture = torch.from_numpy(store["texture"][row][None]).float()
-        person = BodyParams.from_dict({k: torch.from_numpy(store[k][[row]]) for k in BODY_ARRAYS})
+        texture = torch.from_numpy(store.read("texture", [row])).float()
+        person, subject = read_bodies(store, [row]), str(store.index.at[row, "subject"])
         for name, motion in (
             ("turns", turntable(standing(person), params.frames)),
             ("walks", walk_cycle(person, params.frames)),
         ):
             camera = _side_camera(motion, scene) if name == "walks" else None
             frames = list(render_frames(nets, texture, motion, camera=camera, **scene))
-            images.append((f"{store.index.at[row, 'subject']} {name}", pictures.animation_uri(frames)))
+            images.append((f"{subject} {name}", pictures.animation_uri(frames)))
     yield Section("People that the model never saw, turning and walking", images=images)
 
 
@@ -134,24 +134,19 @@ def store_sections(dataset: str, inputs: Paths, samples: int) -> Iterator[Sectio
     bodies = open_store(inputs[f"bodies.{dataset}"], "bodies")
     textures = open_store(inputs[f"textures.{dataset}"], "textures")
     rows = _spread(bodies.ok_rows(), samples * 2)
-    rgb = {r: views["rgb"][r] for r in rows}
+    rgb = {r: _row(views, "rgb", r) for r in rows}
     body = BodyModel.load(inputs["body"])
     images = [
         ("views", _sheet([rgb[r] for r in rows])),
-        ("parsing", _sheet([pictures.parts_overlay(rgb[r], parsing["parts"][r]) for r in rows])),
-        ("keypoints", _sheet([pictures.keypoints_overlay(rgb[r], keypoints["xyc"][r]) for r in rows])),
+        ("parsing", _sheet([pictures.parts_overlay(rgb[r], _row(parsing, "parts", r)) for r in rows])),
+        ("keypoints", _sheet([pictures.keypoints_overlay(rgb[r], _row(keypoints, "xyc", r)) for r in rows])),
         ("fitted body", _sheet([_fit_overlay(rgb[r], r, views, bodies, body) for r in rows])),
-        ("partial textures", _sheet([pictures.texture_image(textures["rgb"][r]) for r in rows])),
+        ("partial textures", _sheet([pictures.texture_image(_row(textures, "rgb", r)) for r in rows])),
     ]
     merged_path = inputs.get(f"merged.{dataset}")
     if merged_path is not None:
         merged = open_store(merged_path, "merged")
-        shown = [
-            pictures.texture_image(
-                NeuralTexture(torch.from_numpy(merged["texture"][[r]]).float()).rgb[0].numpy()
-            )
-            for r in _spread(merged.ok_rows(), samples * 2)
-        ]
+        shown = [_neural_rgb(merged, "texture", r) for r in _spread(merged.ok_rows(), samples * 2)]
         images.append(("merged textures", _sheet(shown)))
     rejected = int((~views.index["ok"]).sum())
     unfit = int((~bodies.index["ok"]).sum()) - rejected
@@ -165,10 +160,7 @@ def avatar_section(path: Path, samples: int) -> Section:
     store = open_store(path, "avatars")
     images = []
     for row in store.ok_rows("test")[:samples]:
-        pair = [
-            pictures.texture_image(NeuralTexture(torch.from_numpy(store[name][[row]]).float()).rgb[0].numpy())
-            for name in ("partial", "texture")
-        ]
+        pair = [_neural_rgb(store, name, row) for name in ("partial", "texture")]
         images.append((str(store.index.at[row, "subject"]), _sheet(pair)))
     return Section("Partial and completed textures of test people", images=images)
 
@@ -193,14 +185,21 @@ def graph_section(graph: Path, runs: Path) -> Section:
     return Section("The graph", text, svg=graph_svg(yaml.safe_load(graph.read_text()), seconds))
 
 
+def _row(store: Store, name: str, row: int) -> np.ndarray:
+    return store.read(name, [row])[0]
+
+
+def _neural_rgb(store: Store, name: str, row: int) -> np.ndarray:
+    """The colours of a stored neural texture, as a picture."""
+    texture = NeuralTexture(torch.from_numpy(store.read(name, [row])).float())
+    return pictures.texture_image(texture.rgb[0].numpy())
+
+
 def _fit_overlay(rgb: np.ndarray, row: int, views: Store, bodies: Store, body: BodyModel) -> np.ndarray:
-    params = BodyParams.from_dict({k: torch.from_numpy(bodies[k][[row]]) for k in BODY_ARRAYS})
-    camera = Camera(
-        *(torch.from_numpy(views[k][[row]]) for k in ("K", "R", "T")),
-        size=rgb.shape[0],
-    )
+    camera = read_cameras(views, [row])
     with torch.no_grad():
-        fragments = make_rasterizer("auto", "cpu").rasterize(body(params).vertices, body.faces, camera)
+        vertices = body(read_bodies(bodies, [row])).vertices
+        fragments = make_rasterizer("auto", "cpu").rasterize(vertices, body.faces, camera)
     return pictures.body_overlay(rgb, fragments.depth[0].numpy(), fragments.face_id[0].numpy())
 
 
