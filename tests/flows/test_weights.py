@@ -79,7 +79,7 @@ def test_nothing_is_fetched_without_an_https_address_and_a_checksum(
 
 
 def test_a_failing_download_says_the_address_and_leaves_nothing(tmp_path: Path, listed: Path):
-    with pytest.raises(WeightsFileError, match="https://localhost:1/known.pth: "):
+    with pytest.raises(WeightsFileError, match=r"https://localhost:1/known\.pth: "):
         fetch_file("known", Console(quiet=True), listed, tmp_path / "kept")
     assert list((tmp_path / "kept").iterdir()) == []
 
