@@ -11,7 +11,6 @@ from torch import Tensor
 
 from dinar_models.avatar import AvatarNets
 from dinar_models.ema import Averaged
-from dinar_models.schedules import cosine_rate
 from dinar_models.types import NeuralTexture
 from dinar_models.uv_atlas import Atlas
 from dinar_models.vqgan import VQGAN, VQGANConfig, texture_error
@@ -22,7 +21,7 @@ from stages._core.publish import publish
 from stages._core.runtime import Runtime
 from stages._core.seeds import generator_for
 from stages._core.stage import Paths, Stage, Summary
-from stages._core.train_loop import TrainLoop
+from stages._core.train_loop import TrainLoop, cosine_rate
 from stages._core.weights import load_weights, read_body_digests, save_weights
 from stages._data.objective import Objective, ObjectiveParams, merged_texture, neural_texture, render
 from stages._data.pairs import PairRules, Pairs, PairSource, pair_batches
@@ -30,8 +29,8 @@ from stages._data.pairs import PairRules, Pairs, PairSource, pair_batches
 RESTART_EVERY = 20
 """Steps between restarts of dead codes."""
 
-START_BATCHES = 8
-"""Batches of textures whose latents start the codebook."""
+START_TEXTURES = 32
+"""Textures whose latents start the codebook."""
 
 
 class TrainVqganParams(ObjectiveParams):
