@@ -1,6 +1,8 @@
 """The `dinar` command line. Heavy imports wait until a command needs them."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -56,35 +58,40 @@ def repro(targets: Annotated[list[str] | None, typer.Argument(help="stages; none
 def avatar(
     photo: Annotated[Path, typer.Argument(help="a photo of one person, the whole body in view")],
     out: Annotated[Path, typer.Option("--out", help="folder for the avatar; must not hold anything else")],
-    weights: Annotated[str, typer.Option(help="released, champion, repro, or a folder of weights")] = "auto",
+    weights: Annotated[
+        str,
+        typer.Option(help="released, champion, repro or a folder of weights; auto: the first that is there"),
+    ] = "auto",
     seed: Annotated[int, typer.Option(help="of every random draw")] = 0,
 ) -> None:
-    """One photo → mask, keypoints, body fit, completed neural texture, turntable."""
-    from flows.create_avatar import PhotoError, create_avatar
+    """One photo → mask, keypoints, body fit, completed neural texture, turntable.
 
-    try:
+    Exit code 2: the photo or the folder cannot be used. 1: weights are missing. Nothing is written then.
+    """
+    from flows.create_avatar import create_avatar
+
+    with _one_sentence():
         create_avatar(photo, out, weights=weights, seed=seed, console=console)
-    except PhotoError as error:
-        errors.print(f"[red]{error}[/red]", soft_wrap=True)
-        raise typer.Exit(2) from None
 
 
 @app.command()
 def animate(
     folder: Annotated[Path, typer.Argument(help="an avatar folder that `dinar avatar` made")],
     motion: Annotated[str, typer.Option(help="walk, turntable, or an SMPL-X/AMASS .npz")] = "walk",
-    out: Annotated[Path | None, typer.Option("--out", help="the video; default: beside the avatar")] = None,
-    frames: Annotated[int, typer.Option(min=2, max=2000)] = 48,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="a .webp or .mp4; default: a .webp in the folder")
+    ] = None,
+    frames: Annotated[int, typer.Option(min=2, max=2000, help="at most so many of an .npz")] = 48,
 ) -> None:
-    """Render an avatar in new poses."""
-    from flows.create_avatar import PhotoError, animate_avatar
+    """Render an avatar in new poses, with the weights that made it.
 
-    try:
+    Exit code 2: the folder, the motion or the output cannot be used. 1: weights are missing.
+    """
+    from flows.create_avatar import animate_avatar
+
+    with _one_sentence():
         path = animate_avatar(folder, motion, out, frames=frames, console=console)
-    except PhotoError as error:
-        errors.print(f"[red]{error}[/red]", soft_wrap=True)
-        raise typer.Exit(2) from None
-    console.print(f"written: {path}")
+        console.print(f"written: {path}", soft_wrap=True)
 
 
 @app.command()
@@ -208,6 +215,21 @@ def weights_fetch(name: str) -> None:
         _stop(str(error))
 
 
-def _stop(message: str) -> None:
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Errors of a photo or an avatar as one sentence: code 2 for what was given, 1 for what is missing here."""
+    from flows.avatar_folder import AvatarError
+    from stages._core.weights import WeightsError
+    from stages.sources.photos import PhotoError
+
+    try:
+        yield
+    except (PhotoError, AvatarError) as error:
+        _stop(str(error), code=2)
+    except (WeightsError, OSError) as error:
+        _stop(str(error))
+
+
+def _stop(message: str, code: int = 1) -> None:
     errors.print(f"[red]{message}[/red]", soft_wrap=True)
-    sys.exit(1)
+    sys.exit(code)

@@ -69,7 +69,7 @@ class HolisticDetector:
         self.min_confidence = min_confidence
 
     def __enter__(self) -> "HolisticDetector":
-        with _quiet():
+        with quiet():
             from mediapipe.python.solutions.holistic import Holistic  # a second, and only this stage needs it
 
             self._graph = Holistic(
@@ -96,7 +96,7 @@ class HolisticDetector:
             rgb: (H, W, 3) uint8, R first.
         """
         square, scale = to_square(rgb, self.min_side)
-        with _quiet():
+        with quiet():
             found = self._graph.process(square)
         if found.pose_landmarks is None:
             return None
@@ -222,7 +222,7 @@ def detect_shard(rows: range, *, store: Path, params: DetectKeypointsParams) -> 
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Send the native library's chatter nowhere: it ignores every documented logging switch."""
     saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

@@ -3,27 +3,21 @@
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field
 
-from dinar_models.avatar import AvatarNets
 from dinar_models.baselines import mean_fill, mirror_fill
-from dinar_models.body import BodyModel, BodyParams
-from dinar_models.diffusion import LatentDiffusion
-from dinar_models.rasterize.base import make_rasterizer
+from dinar_models.body import BodyParams
 from dinar_models.reconstruction import (
     PhotoInputs,
     ReconstructionRules,
     read_photos,
     reconstruct,
 )
-from dinar_models.surface import Surface
-from dinar_models.uv_atlas import Atlas
-from dinar_models.vqgan import VQGAN
 from stages._core.cli import main
 from stages._core.digests import work_key
 from stages._core.params import StageParams
@@ -33,8 +27,9 @@ from stages._core.seeds import generator_for
 from stages._core.shards import ShardResult, build_store
 from stages._core.stage import Paths, Stage, Summary
 from stages._core.store import open_store
-from stages._core.weights import load_weights, read_body_digests
+from stages._core.weights import read_body_digests
 from stages._data.images import read_bodies, read_cameras, read_crops
+from stages._data.models import AvatarModels, load_models, load_nets
 
 PEOPLE_PER_SHARD = 8
 
@@ -70,7 +65,7 @@ def run(params: ReconstructParams, inputs: Paths, outputs: Paths, runtime: Runti
         raise ValueError(
             f"no front view of splits {', '.join(params.splits)} in {', '.join(params.datasets)}"
         )
-    nets = _nets(dict(inputs), runtime.device)
+    nets = load_nets(inputs["avatar"], inputs["body"], runtime.device)
     return build_store(
         out=outputs["avatars"],
         schema="avatars",
@@ -108,7 +103,7 @@ class _Work:
 
     def __call__(self, rows: range) -> ShardResult:
         models = load_models(self.inputs, self.device)
-        nets: AvatarNets = models["nets"]
+        nets, atlas = models.nets, models.surface.atlas
         size = nets.config.texture_size
         arrays = _empty(len(rows), size)
         for dataset, lines in self._usable(rows):
@@ -117,10 +112,9 @@ class _Work:
             names = lines["subject"].tolist()
             generator = generator_for(self.params.seed, "reconstruct", *names, device=self.device)
             made = reconstruct(
-                nets, models["vqgan"], models["diffusion"], photos, models["surface"].atlas,
-                self.params.rules(), generator=generator,
+                nets, models.vqgan, models.diffusion, photos, atlas, self.params.rules(), generator=generator,
             )  # fmt: skip
-            tables = models["surface"].atlas.tables(size)
+            tables = atlas.tables(size)
             textures = {
                 "texture": made.texture,
                 "partial": made.partial,
@@ -141,7 +135,7 @@ class _Work:
             yield dataset, lines.loc[[p.Index for p in group]]
 
     def _photos(
-        self, dataset: str, lines: pd.DataFrame, models: dict[str, Any]
+        self, dataset: str, lines: pd.DataFrame, models: AvatarModels
     ) -> tuple[PhotoInputs, BodyParams]:
         """Read the chosen views and their single-view fits."""
         views = open_store(self.inputs[f"views.{dataset}"], "views")
@@ -149,38 +143,17 @@ class _Work:
         single = open_store(self.inputs[f"bodies_single.{dataset}"], "bodies")
         view_rows, single_rows = lines["view_row"].tolist(), lines["single_row"].tolist()
         bodies = read_bodies(single, single_rows)
-        nets: AvatarNets = models["nets"]
         photos = read_photos(
             views.read("rgb", view_rows),
             parsing.read("mask", view_rows),
             read_cameras(views, view_rows),
             read_crops(single, single_rows),
             bodies,
-            surface=models["surface"],
-            image_size=nets.config.image_size,
-            texture_size=nets.config.texture_size,
+            surface=models.surface,
+            image_size=models.nets.config.image_size,
+            texture_size=models.nets.config.texture_size,
         )
         return photos, bodies
-
-
-def load_models(inputs: dict[str, Path], device: str) -> dict[str, Any]:
-    """Nets, VQGAN, diffusion and the body's surface, all for the same body and atlas."""
-    digests = read_body_digests(inputs["body"])
-    body = BodyModel.load(inputs["body"])
-    surface = Surface(body, Atlas.load(inputs["body"] / "atlas.npz"), make_rasterizer("auto", device))
-    return {
-        "nets": _nets(inputs, device),
-        "vqgan": load_weights(inputs["vqgan"], "vqgan", VQGAN.from_config, digests).to(device),
-        "diffusion": load_weights(inputs["diffusion"], "diffusion", LatentDiffusion.from_config, digests).to(
-            device
-        ),
-        "surface": surface,
-    }
-
-
-def _nets(inputs: dict[str, Path], device: str) -> AvatarNets:
-    digests = read_body_digests(inputs["body"])
-    return load_weights(inputs["avatar"], "avatar", AvatarNets.from_config, digests).to(device)
 
 
 def _empty(people: int, size: int) -> dict[str, np.ndarray]:

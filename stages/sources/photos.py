@@ -27,11 +27,13 @@ class Photo:
         rgb: (S, S, 3) uint8; what pads the photo to a square, and what its alpha hides, is white.
         alpha: (S, S) uint8, 0 on the padding; None where the file has no alpha that cuts something out.
         K: (3, 3) float32 intrinsics in pixels, pixel centres at +0.5.
+        scale: pixels of the square per pixel of the file.
     """
 
     rgb: np.ndarray
     alpha: np.ndarray | None
     K: np.ndarray
+    scale: float
 
 
 def load_photo(path: Path, size: int = 512) -> Photo:
@@ -49,7 +51,8 @@ def load_photo(path: Path, size: int = 512) -> Photo:
     image = ImageOps.exif_transpose(image)
     rgb, alpha = split_alpha(image)
     mask = None if alpha is None else np.array(square_image(alpha, size, 0))
-    return Photo(np.array(square_image(rgb, size, 255)), mask, intrinsics(focal * size / max(rgb.size), size))
+    scale = size / max(rgb.size)
+    return Photo(np.array(square_image(rgb, size, 255)), mask, intrinsics(focal * scale, size), scale)
 
 
 def list_photos(root: Path) -> list[Path]:

@@ -62,4 +62,5 @@ def _open(path: Path) -> cv2.VideoCapture:
 
 def _photo(bgr: np.ndarray, size: int) -> Photo:
     image = Image.fromarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
-    return Photo(np.array(square_image(image, size, 255)), None, intrinsics(FOCAL_PER_SIDE * size, size))
+    rgb = np.array(square_image(image, size, 255))
+    return Photo(rgb, None, intrinsics(FOCAL_PER_SIDE * size, size), size / max(image.size))

@@ -1,0 +1,153 @@
+"""The folder of an avatar: avatar.json, its neural texture and body, and pictures of how it came about."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dinar_models.body import SIZES, BodyParams
+from dinar_models.types import CHANNELS, NeuralTexture
+from flows.model_folders import ModelFolder
+
+VERSION: Final = 1
+CARD, TENSORS, TURNTABLE = "avatar.json", "texture.safetensors", "turntable.webp"
+PICTURES = ("photo", "mask", "fit", "texture")
+"""PNGs: the square around the person, its mask, the fitted body over it, the texture's colours."""
+
+OWN_FILES = {CARD, TENSORS, TURNTABLE, "walk.webp", *(f"{name}.png" for name in PICTURES)}
+MAX_TENSORS_MIB = 512
+
+
+class AvatarError(ValueError):
+    """A folder or file that cannot be used; the text is one sentence saying why and what to do."""
+
+
+class AvatarCard(BaseModel):
+    """What avatar.json says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["dinar.avatar"] = "dinar.avatar"
+    version: Literal[1] = VERSION
+    weights: str = Field(description="released, champion, repro, or the path of a folder of weights")
+    digests: dict[str, str] = Field(description="of body, atlas and nets: what the texture was made for")
+    seed: int = Field(description="of every random draw")
+    warnings: list[str] = Field(description="what made the avatar worse, one sentence each")
+
+
+@dataclass(frozen=True)
+class Avatar:
+    """One person.
+
+    Attributes:
+        texture: one, complete.
+        body: one row, in the frame of the photo's camera.
+    """
+
+    card: AvatarCard
+    texture: NeuralTexture
+    body: BodyParams
+
+
+def check_target(out: Path) -> None:
+    """Refuse an output that holds anything but an avatar or nothing.
+
+    Raises:
+        AvatarError: naming what is there.
+    """
+    if out.exists() and not out.is_dir():
+        raise AvatarError(f"{out} is a file; name a folder for the avatar")
+    found = {path.name for path in out.iterdir()} if out.exists() else set()
+    others = found - OWN_FILES if CARD in found else found
+    if others:
+        raise AvatarError(f"{out} holds {min(others)!r}; name a new or empty folder, or one of an avatar")
+
+
+def write_avatar(folder: Path, avatar: Avatar, pictures: Mapping[str, np.ndarray]) -> None:
+    """Write all but the animations.
+
+    Args:
+        folder: exists; published by the caller.
+        pictures: (h, w, 3) or (h, w) uint8 by the names in PICTURES.
+    """
+    tensors = {"texture": avatar.texture.data, **avatar.body.as_dict()}
+    save_file({name: t[0].float().contiguous().clone() for name, t in tensors.items()}, folder / TENSORS)
+    for name in PICTURES:
+        Image.fromarray(pictures[name]).save(folder / f"{name}.png")
+    text = json.dumps(avatar.card.model_dump(), indent=1, sort_keys=True)
+    (folder / CARD).write_text(text + "\n")
+
+
+def read_avatar(folder: Path) -> Avatar:
+    """Read a folder that `write_avatar` wrote; nothing in it is trusted.
+
+    Raises:
+        AvatarError: one sentence on what is missing, damaged or of another version.
+    """
+    card = _read_card(folder / CARD)
+    tensors = _read_tensors(folder / TENSORS)
+    texture = NeuralTexture(tensors.pop("texture")[None])
+    return Avatar(card, texture, BodyParams.from_dict({name: t[None] for name, t in tensors.items()}))
+
+
+def check_models(avatar: Avatar, folder: Path, models: ModelFolder) -> None:
+    """Refuse weights other than those with which the avatar was made.
+
+    Raises:
+        AvatarError: naming what differs.
+    """
+    made_for = avatar.card.digests
+    for name, digest in models.digests().items():
+        if made_for.get(name) != digest:
+            raise AvatarError(
+                f"{folder} was made for the {name} {made_for.get(name)}, but the weights {models} hold the "
+                f"{name} {digest}; make the avatar again with `dinar avatar`"
+            )
+
+
+def _read_card(path: Path) -> AvatarCard:
+    try:
+        values: Any = json.loads(path.read_text())
+    except OSError:
+        raise AvatarError(f"{path.parent} is no avatar: it has no readable {CARD}") from None
+    except ValueError as error:
+        raise AvatarError(f"{path} is damaged ({error}); make the avatar again") from None
+    version = values.get("version") if isinstance(values, dict) else None
+    if version != VERSION:
+        raise AvatarError(f"{path}: version {version!r} found, {VERSION} is read here; make the avatar again")
+    try:
+        return AvatarCard.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise AvatarError(f"{path}: {place}: {first['msg']}; make the avatar again") from None
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """`texture` and the fields of BodyParams, each without its batch axis."""
+    try:
+        if path.stat().st_size > MAX_TENSORS_MIB << 20:
+            raise AvatarError(f"{path} has more than {MAX_TENSORS_MIB} MiB; make the avatar again")
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise AvatarError(f"{path} cannot be read ({error}); make the avatar again") from None
+    if set(tensors) != {"texture", *SIZES}:
+        raise AvatarError(f"{path} holds {', '.join(sorted(tensors)) or 'nothing'}; make the avatar again")
+    side = tensors["texture"].shape[-1] if tensors["texture"].ndim else 0
+    shapes = {"texture": (len(CHANNELS), side, side), **{name: (size,) for name, size in SIZES.items()}}
+    for name, tensor in tensors.items():
+        if tensor.shape != shapes[name] or tensor.dtype != torch.float32 or not tensor.isfinite().all():
+            raise AvatarError(
+                f"{path}: {name} is {tensor.dtype} {tuple(tensor.shape)}, "
+                f"finite float32 {shapes[name]} expected; make the avatar again"
+            )
+    return tensors
