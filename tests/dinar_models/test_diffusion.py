@@ -1,0 +1,171 @@
+"""The diffusion prior with a denoiser whose answers are known, and with a tiny U-Net."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dinar_models.diffusion import (
+    SAMPLERS,
+    DiffusionConfig,
+    LatentDiffusion,
+    Prediction,
+    Sampler,
+    latent_mask,
+)
+
+TINY = DiffusionConfig(
+    latent_size=8, widths=(8, 8), attention=(False, True), layers=1, groups=4, head_width=4, dropout=0.0
+)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def random(*shape: int, seed: int = 9) -> Tensor:
+    return torch.randn(*shape, generator=generator(seed))
+
+
+class Noise:
+    """A U-Net's answer."""
+
+    def __init__(self, sample: Tensor) -> None:
+        self.sample = sample
+
+
+class TrustsPartial(nn.Module):
+    """In the U-Net's place: takes the partial latent × mask for the clean latent, and says what noise is left."""
+
+    def __init__(self, model: LatentDiffusion) -> None:
+        super().__init__()
+        self.alphas, self.prediction = model.noise.alphas_cumprod, model.config.prediction
+
+    def forward(self, x: Tensor, t: Tensor) -> Noise:
+        noisy, clean = x[:, :6], x[:, 6:12] * x[:, 12:]
+        alpha = self.alphas[t].view(-1, 1, 1, 1)
+        noise = (noisy - alpha.sqrt() * clean) / (1 - alpha).sqrt()
+        velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+        return Noise(noise if self.prediction == "epsilon" else velocity)
+
+
+class SaysNothing(nn.Module):
+    """In the U-Net's place: predicts zeros."""
+
+    def forward(self, x: Tensor, t: Tensor) -> Noise:
+        return Noise(torch.zeros_like(x[:, :6]))
+
+
+def diffusion(net: type[nn.Module], prediction: Prediction = "epsilon", steps: int = 1000) -> LatentDiffusion:
+    model = LatentDiffusion(
+        DiffusionConfig(**{**TINY.__dict__, "prediction": prediction, "steps": steps})
+    ).eval()
+    model.unet = net(model) if net is TrustsPartial else net()
+    model.set_statistics(torch.arange(6.0), torch.arange(6.0) + 1)
+    return model
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_a_perfect_prediction_costs_nothing_a_wrong_one_something(prediction: Prediction) -> None:
+    model, mask = diffusion(TrustsPartial, prediction), torch.ones(2, 1, 8, 8)
+    z = random(2, 6, 8, 8)
+    assert model.loss(z, z, mask, generator=generator()).max() < 1e-6
+    mask[1] = 0
+    loss = model.loss(z, z, mask, generator=generator())
+    assert loss[0] < 1e-6
+    assert loss[1] > 1e-3
+
+
+def test_predicting_no_noise_costs_the_noise() -> None:
+    """The loss draws the noise first: its mean square is what a net that says nothing pays."""
+    z = random(3, 6, 8, 8)
+    loss = diffusion(SaysNothing).loss(z, z, torch.ones(3, 1, 8, 8), generator=generator(4))
+    noise = torch.randn(3, 6, 8, 8, generator=generator(4))
+    torch.testing.assert_close(loss, noise.square().mean((1, 2, 3)))
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize(("sampler", "tolerance"), [("dpm++", 1e-3), ("ddim", 0.08)])
+def test_a_perfect_denoiser_gives_its_latent_back(
+    prediction: Prediction, sampler: Sampler, tolerance: float
+) -> None:
+    """dpm++ ends without noise, ddim at the first level of it: √(3e-4) = 0.017 of the latents' deviation."""
+    model, mask = diffusion(TrustsPartial, prediction), torch.ones(2, 1, 8, 8)
+    z = 3 + 2 * random(2, 6, 8, 8)
+    sample = model.sample(z, mask, generator=generator(), steps=10, sampler=sampler)
+    error = (sample - z).abs() / model.deviation.view(6, 1, 1)
+    assert error.max() < tolerance
+
+
+def test_a_hidden_latent_is_the_mean_to_who_trusts_the_mask() -> None:
+    """Mask 0 hides everything: the clean latent of `TrustsPartial` is 0 in standard units."""
+    model = diffusion(TrustsPartial)
+    sample = model.sample(random(1, 6, 8, 8), torch.zeros(1, 1, 8, 8), generator=generator(), steps=5)
+    torch.testing.assert_close(
+        sample, torch.arange(6.0).view(1, 6, 1, 1).expand_as(sample), atol=1e-3, rtol=0
+    )
+
+
+def test_clamping_puts_the_known_latent_inside_the_eroded_mask() -> None:
+    """Columns 0–3 are known, 0–2 after erosion; elsewhere the start noise is all there is, scaled up."""
+    model = diffusion(SaysNothing, steps=50)
+    model.set_statistics(torch.zeros(6), torch.ones(6))
+    known, mask = random(1, 6, 8, 8), torch.zeros(1, 1, 8, 8)
+    mask[..., :4] = 1
+    free, clamped = (
+        model.sample(known, mask, generator=generator(), steps=50, clamp_known=clamp)
+        for clamp in (False, True)
+    )
+    start = torch.randn(1, 6, 8, 8, generator=generator())
+    torch.testing.assert_close(free, start / model.noise.alphas_cumprod[-1].sqrt(), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(clamped[..., 3:], free[..., 3:])
+    assert (clamped - known)[..., :3].abs().max() < 0.2
+    assert (free - known)[..., :3].abs().mean() > 0.5
+
+
+@pytest.mark.parametrize("sampler", list(SAMPLERS))
+def test_equal_generators_give_equal_samples(sampler: Sampler) -> None:
+    torch.manual_seed(0)
+    model = LatentDiffusion(TINY).eval()
+    z, mask = random(2, 6, 8, 8), torch.ones(2, 1, 8, 8)
+    first, again, other = (
+        model.sample(z, mask, generator=generator(seed), steps=3, sampler=sampler) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert (first - other).abs().max() > 0.1
+
+
+def test_progress_counts_the_steps() -> None:
+    seen: list[int] = []
+    diffusion(SaysNothing).sample(
+        torch.zeros(1, 6, 8, 8), torch.ones(1, 1, 8, 8), generator=generator(), steps=4, progress=seen.append
+    )
+    assert seen == [1, 2, 3, 4]
+
+
+def test_latent_mask_by_hand() -> None:
+    """4 → 2 texels: weights 3/7, 3/7, 1/7 of the bilinear filter, twice as wide as the new texel."""
+    filled = torch.tensor([1.0, 1, 0, 0]).expand(1, 1, 4, 4)
+    expected = torch.tensor([6 / 7, 1 / 7]).expand(1, 1, 2, 2)
+    torch.testing.assert_close(latent_mask(filled, 2), expected)
+    torch.testing.assert_close(latent_mask(torch.ones(1, 1, 16, 16), 4), torch.ones(1, 1, 4, 4))
+
+
+def test_the_loss_reaches_every_weight_of_the_u_net() -> None:
+    torch.manual_seed(0)
+    model = LatentDiffusion(TINY)
+    z, mask = random(2, 6, 8, 8), torch.ones(2, 1, 8, 8)
+    model.loss(z, z, mask, generator=generator()).sum().backward()
+    silent = [name for name, p in model.unet.named_parameters() if p.grad is None or not p.grad.any()]
+    # a key's bias adds the same to every logit of a softmax
+    assert [name for name in silent if not name.endswith("to_k.bias")] == []
+
+
+def test_config_and_statistics_survive_saving() -> None:
+    model = LatentDiffusion(TINY)
+    model.set_statistics(torch.arange(6.0), torch.full((6,), 2.0))
+    config = {k: list(v) if isinstance(v, tuple) else v for k, v in model.config_dict().items()}
+    again = LatentDiffusion.from_config(config)
+    again.load_state_dict(model.state_dict(), strict=True)
+    assert again.config == TINY
+    assert again.mean.tolist() == [0, 1, 2, 3, 4, 5]
+    assert again.deviation.tolist() == [2.0] * 6
