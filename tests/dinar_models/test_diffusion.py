@@ -134,6 +134,15 @@ def test_equal_generators_give_equal_samples(sampler: Sampler) -> None:
     assert (first - other).abs().max() > 0.1
 
 
+@pytest.mark.parametrize(("sampler", "draws"), [("dpm++", 1), ("ddim", 5)])
+def test_ddim_draws_noise_at_each_step_and_dpm_only_at_the_start(sampler: Sampler, draws: int) -> None:
+    z, used, twin = torch.zeros(1, 6, 8, 8), generator(), generator()
+    diffusion(SaysNothing).sample(z, z[:, :1], generator=used, steps=4, sampler=sampler)
+    for _ in range(draws):
+        torch.randn(z.shape, generator=twin)
+    assert torch.equal(used.get_state(), twin.get_state())
+
+
 def test_progress_counts_the_steps() -> None:
     seen: list[int] = []
     diffusion(SaysNothing).sample(
