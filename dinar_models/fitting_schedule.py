@@ -82,12 +82,12 @@ _ALL = (*_POSE, "left_hand_pose", "right_hand_pose", "jaw_pose", "expression")
 
 def multi_view_schedule(effort: float = 1.0) -> Schedule:
     """Phases for bodies seen from all sides; `effort` scales the number of steps."""
-    details = Weights(direction=0, hands=0.3, face=0.3, stance=0.3)
+    details = Weights(direction=0.0, hands=0.3, face=0.3, stance=0.3)
     phases = (
-        Phase(30, 0.05, _PLACE, Weights(direction=0)),
-        Phase(120, 0.06, _POSE, Weights(direction=20, stance=0.5)),
+        Phase(30, 0.05, _PLACE, Weights(direction=0.0)),
+        Phase(120, 0.06, _POSE, Weights(direction=20.0, stance=0.5)),
         Phase(120, 0.04, _ALL, details),
-        Phase(20, 0.015, _ALL, replace(details, silhouette=120)),
+        Phase(20, 0.015, _ALL, replace(details, silhouette=120.0)),
     )
     return _scaled(Schedule(phases), effort)
 
@@ -98,12 +98,12 @@ def single_view_schedule(effort: float = 1.0) -> Schedule:
     The detector's 3-D guess stays in to the end: nothing else tells a limb that comes forward from one that
     goes back.
     """
-    details = Weights(direction=10, hands=0.3, face=0.3, balance=1.0)
+    details = Weights(direction=10.0, hands=0.3, face=0.3, balance=1.0)
     phases = (
-        Phase(30, 0.05, _PLACE, Weights(direction=10)),
-        Phase(100, 0.06, _POSE, Weights(direction=20, balance=1.0)),
+        Phase(30, 0.05, _PLACE, Weights(direction=10.0)),
+        Phase(100, 0.06, _POSE, Weights(direction=20.0, balance=1.0)),
         Phase(100, 0.04, _ALL, details),
-        Phase(40, 0.015, _ALL, replace(details, silhouette=300)),
+        Phase(40, 0.015, _ALL, replace(details, silhouette=300.0)),
     )
     return _scaled(Schedule(phases, choose_after=2), effort)
 
