@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from dinar_models.body import SIZES, BodyParams
@@ -80,7 +80,8 @@ def write_avatar(folder: Path, avatar: Avatar, pictures: Mapping[str, np.ndarray
         pictures: (h, w, 3) or (h, w) uint8 by the names in PICTURES.
     """
     tensors = {"texture": avatar.texture.data, **avatar.body.as_dict()}
-    save_file({name: t[0].float().contiguous().clone() for name, t in tensors.items()}, folder / TENSORS)
+    data = save({name: t[0].float().contiguous().clone() for name, t in tensors.items()})
+    (folder / TENSORS).write_bytes(data)
     for name in PICTURES:
         Image.fromarray(pictures[name]).save(folder / f"{name}.png")
     text = json.dumps(avatar.card.model_dump(), indent=1, sort_keys=True)

@@ -107,7 +107,7 @@ def create_avatar(
     """
     check_target(out)
     where = find_models(weights, data)
-    console.print(f"weights: {where}", soft_wrap=True)
+    console.print(f"weights: {where}", soft_wrap=True, highlight=False)
     with show_steps(console, AVATAR_STEPS) as step:
         made = make_avatar(photo, where, seed, rules, step)
     with publish(out.resolve()) as folder:
@@ -143,7 +143,7 @@ def animate_avatar(
     check_models(avatar, folder, where)
     moving = find_motion(motion, avatar.body, frames)
     path = out or folder / f"{moving.name}.webp"
-    console.print(f"weights: {where}", soft_wrap=True)
+    console.print(f"weights: {where}", soft_wrap=True, highlight=False)
     nets = load_nets(where.folders["avatar"], where.folders["body"], DEVICE)
     surface = load_surface(where.folders["body"], DEVICE)
     with show_steps(console, [RENDERING]) as step:

@@ -1,6 +1,6 @@
 """What a photo shows: keypoints and mask of its one person, or one sentence on why it cannot be used."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -96,11 +96,20 @@ def _find_keypoints(detector: HolisticDetector, photo: Photo) -> Detection:
     found = detector.detect(photo.rgb)
     if found is None:
         raise PhotoError("no person was found in the photo")
+    found = _without_padding(found, photo.box)
     if reason := unusable(found.xyc, PHOTO_SIZE, DETECTION.min_person):
         raise PhotoError(reason)
     if others_beside(detector, photo.rgb, found.xyc):
         raise PhotoError("several people are in the photo; crop it to one of them")
     return found
+
+
+def _without_padding(found: Detection, box: tuple[int, int, int, int]) -> Detection:
+    """No confidence in points on the padding: there the detector guesses what the photo cuts off."""
+    xyc = found.xyc.copy()
+    inside = (xyc[:, :2] >= box[:2]) & (xyc[:, :2] < box[2:])
+    xyc[~inside.all(axis=1), 2] = 0
+    return replace(found, xyc=xyc)
 
 
 def _find_mask(parser: Parser, photo: Photo, device: str) -> np.ndarray:

@@ -28,12 +28,14 @@ class Photo:
         alpha: (S, S) uint8, 0 on the padding; None where the file has no alpha that cuts something out.
         K: (3, 3) float32 intrinsics in pixels, pixel centres at +0.5.
         scale: pixels of the square per pixel of the file.
+        box: left, top, right and bottom of the file's image in the square, px; beyond is padding.
     """
 
     rgb: np.ndarray
     alpha: np.ndarray | None
     K: np.ndarray
     scale: float
+    box: tuple[int, int, int, int]
 
 
 def load_photo(path: Path, size: int = 512) -> Photo:
@@ -51,8 +53,14 @@ def load_photo(path: Path, size: int = 512) -> Photo:
     image = ImageOps.exif_transpose(image)
     rgb, alpha = split_alpha(image)
     mask = None if alpha is None else np.array(square_image(alpha, size, 0))
+    return make_photo(rgb, mask, focal, size)
+
+
+def make_photo(rgb: Image.Image, alpha: np.ndarray | None, focal: float, size: int) -> Photo:
+    """A square photo from an upright image with its focal length, px."""
     scale = size / max(rgb.size)
-    return Photo(np.array(square_image(rgb, size, 255)), mask, intrinsics(focal * scale, size), scale)
+    K = intrinsics(focal * scale, size)
+    return Photo(np.array(square_image(rgb, size, 255)), alpha, K, scale, inner_box(rgb.size, size))
 
 
 def list_photos(root: Path) -> list[Path]:
@@ -89,13 +97,20 @@ def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 def square_image(image: Image.Image, size: int, fill: int) -> Image.Image:
     """Resized so that the longer side is `size`, then padded evenly."""
-    scale = size / max(image.size)
-    width, height = (max(round(side * scale), 1) for side in image.size)
-    small = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    left, top, right, bottom = inner_box(image.size, size)
+    small = image.resize((right - left, bottom - top), Image.Resampling.LANCZOS, reducing_gap=3.0)
     colour = (fill,) * len(image.getbands())
     square = Image.new(image.mode, (size, size), colour if len(colour) > 1 else fill)
-    square.paste(small, ((size - width) // 2, (size - height) // 2))
+    square.paste(small, (left, top))
     return square
+
+
+def inner_box(sides: tuple[int, int], size: int) -> tuple[int, int, int, int]:
+    """Where an image with these sides lies in a square: left, top, right, bottom."""
+    scale = size / max(sides)
+    width, height = (max(round(side * scale), 1) for side in sides)
+    left, top = (size - width) // 2, (size - height) // 2
+    return left, top, left + width, top + height
 
 
 def _open(path: Path) -> Image.Image:

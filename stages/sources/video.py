@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from stages.sources.photos import FOCAL_PER_SIDE, MAX_PIXELS, Photo, PhotoError, intrinsics, square_image
+from stages.sources.photos import FOCAL_PER_SIDE, MAX_PIXELS, Photo, PhotoError, make_photo
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 
@@ -62,5 +62,4 @@ def _open(path: Path) -> cv2.VideoCapture:
 
 def _photo(bgr: np.ndarray, size: int) -> Photo:
     image = Image.fromarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
-    rgb = np.array(square_image(image, size, 255))
-    return Photo(rgb, None, intrinsics(FOCAL_PER_SIDE * size, size), size / max(image.size))
+    return make_photo(image, None, FOCAL_PER_SIDE * max(image.size), size)

@@ -1,0 +1,357 @@
+"""From a photo to an avatar folder and on to a video, by the command line and small untrained weights."""
+
+import itertools
+import json
+import pickle
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from click.testing import Result
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from dinar_models.animation import standing
+from dinar_models.body import BodyModel, BodyParams
+from flows.avatar_folder import OWN_FILES, AvatarError, check_target, read_avatar
+from flows.champion import WEIGHTS
+from flows.cli import app
+from flows.model_folders import find_models
+from flows.motions import find_motion, read_motion
+from stages._core.scan_store import Scan
+from stages._core.weights import WeightsError
+from stages.render_views import RenderViewsParams, render_scan
+from tests.flows.untrained import IMAGE_SIZE, write_models
+
+FRAMES = 4
+
+
+def dinar(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def models(tiny_body: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_models(tmp_path_factory.mktemp("data") / "models", tiny_body)
+
+
+@pytest.fixture(scope="module")
+def person(tiny_body: Path) -> np.ndarray:
+    """A render (256, 256, 3) on white of the body, its vertices painted with skin, hair and clothes."""
+    body = BodyModel.load(tiny_body)
+    rest, posed = (body(p).vertices[0].numpy() for p in (BodyParams.zeros(1), standing(BodyParams.zeros(1))))
+    height = (rest[:, 1] - rest[:, 1].min()) / np.ptp(rest[:, 1])
+    colour = np.full((len(rest), 3), (205, 150, 120), np.uint8)
+    colour[height > 0.95] = (60, 40, 20)
+    colour[(height > 0.5) & (height < 0.84) & (np.abs(rest[:, 0]) < 0.6)] = (170, 40, 40)
+    colour[height < 0.52] = (40, 50, 110)
+    faces = body.faces.numpy().astype(np.int32)
+    count = len(faces)
+    scan = Scan(
+        posed, faces, np.zeros((count, 3, 2), np.float32), np.zeros(count, np.int16), vertex_rgb=colour
+    )
+    params = RenderViewsParams(seed=0, image_size=256, variants=1, views=1)
+    return render_scan(scan, "anna", "anna_a", params)["rgb"][0]
+
+
+@pytest.fixture(scope="module")
+def alice(models: Path, person: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An avatar folder."""
+    root = tmp_path_factory.mktemp("avatar")
+    Image.fromarray(person).save(root / "photo.png")
+    done = dinar("avatar", root / "photo.png", "--out", root / "alice", "--weights", models)
+    assert done.exit_code == 0, done.output
+    assert f"weights: {models}" in done.output
+    return root / "alice"
+
+
+def test_the_folder_holds_the_avatar_and_how_it_came_about(alice: Path, models: Path) -> None:
+    assert {p.name for p in alice.iterdir()} == OWN_FILES - {"walk.webp"}
+    assert [p.name for p in alice.parent.iterdir() if p.name.startswith(".")] == []
+    card = json.loads((alice / "avatar.json").read_text())
+    assert card["weights"] == str(models)
+    assert card["digests"] == find_models(str(models), models).digests()
+    avatar = read_avatar(alice)
+    assert avatar.texture.data.shape == (1, 21, 64, 64)
+    mask = np.asarray(Image.open(alice / "mask.png"))
+    photo = np.asarray(Image.open(alice / "photo.png"))
+    assert (photo[mask == 0] > 250).mean() > 0.99  # what is not the person is the white background
+    fit = np.asarray(Image.open(alice / "fit.png"))
+    covered = (fit != photo).any(axis=2)
+    overlap = (covered & (mask > 64)).sum() / (covered | (mask > 64)).sum()
+    assert overlap > 0.7
+
+
+def test_the_turntable_shows_the_back_too(alice: Path) -> None:
+    frames = read_webp(alice / "turntable.webp")
+    assert len(frames) == 48
+    middle = IMAGE_SIZE // 2
+    columns = [np.flatnonzero((f < 200).any(axis=(0, 2))) for f in frames]
+    widths = [c[-1] - c[0] for c in columns]
+    assert widths[0] > 1.3 * widths[12]  # narrower from the side
+    assert abs(columns[0].mean() - middle) < 4
+
+
+def test_a_walk_moves_and_is_not_blank(alice: Path) -> None:
+    done = dinar("animate", alice, "--frames", FRAMES)
+    assert done.exit_code == 0, done.output
+    frames = read_webp(alice / "walk.webp")
+    assert len(frames) == FRAMES
+    for one, other in itertools.pairwise(frames):
+        assert (np.abs(one.astype(int) - other).max(axis=2) > 50).sum() > 20
+    assert all(0.05 < (f < 200).any(axis=2).mean() < 0.6 for f in frames)
+    check_target(alice)  # may be made anew: the walk belongs to it
+
+
+def test_a_motion_file_becomes_an_mp4(alice: Path, tmp_path: Path) -> None:
+    poses = np.zeros((7 * FRAMES, 165))
+    poses[:, 0] = np.pi / 2
+    np.savez(tmp_path / "dance.npz", poses=poses, mocap_framerate=120)
+    video = tmp_path / "videos" / "dance.mp4"
+    done = dinar("animate", alice, "--motion", tmp_path / "dance.npz", "--out", video)
+    assert done.exit_code == 0, done.output
+    frames = read_mp4(video)
+    assert [f.shape for f in frames] == [(IMAGE_SIZE, IMAGE_SIZE, 3)] * FRAMES
+    assert all(0.02 < (f < 200).any(axis=2).mean() < 0.6 for f in frames)
+    assert [p.name for p in video.parent.iterdir()] == ["dance.mp4"]
+
+
+def read_webp(path: Path) -> list[np.ndarray]:
+    with Image.open(path) as image:
+        return [np.asarray(image.convert("RGB")) for k in range(image.n_frames) if image.seek(k) is None]
+
+
+def read_mp4(path: Path) -> list[np.ndarray]:
+    capture = cv2.VideoCapture(str(path))
+    frames = []
+    while (read := capture.read())[0]:
+        frames.append(read[1])
+    capture.release()
+    return frames
+
+
+def blank(person: np.ndarray) -> np.ndarray:
+    return np.full_like(person, 255)
+
+
+def upper_half(person: np.ndarray) -> np.ndarray:
+    return person[: len(person) * 2 // 5]
+
+
+def twice(person: np.ndarray) -> np.ndarray:
+    return np.concatenate([person[:, 40:-40], person[:, 40:-40]], axis=1)
+
+
+def far_away(person: np.ndarray) -> np.ndarray:
+    image = np.full((1024, 1024, 3), 255, np.uint8)
+    image[400:520, 400:520] = np.asarray(Image.fromarray(person).resize((120, 120)))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (blank, "no person was found"),
+        (upper_half, "the legs are not in the picture|not all visible"),
+        (twice, "several people"),
+        (far_away, "too small|no person was found"),
+    ],
+)
+def test_a_photo_without_one_whole_person_is_refused_in_one_sentence(
+    change: Callable[[np.ndarray], np.ndarray], words: str, person: np.ndarray, models: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(change(person)).save(tmp_path / "photo.png")
+    refused(dinar("avatar", tmp_path / "photo.png", "--out", tmp_path / "out", "--weights", models), words)
+    assert [p.name for p in tmp_path.iterdir()] == ["photo.png"]
+
+
+def test_a_damaged_photo_is_refused(person: np.ndarray, models: Path, tmp_path: Path) -> None:
+    Image.fromarray(person).save(tmp_path / "photo.png")
+    data = (tmp_path / "photo.png").read_bytes()
+    (tmp_path / "photo.png").write_bytes(data[: len(data) // 2])
+    refused(
+        dinar("avatar", tmp_path / "photo.png", "--out", tmp_path / "out", "--weights", models), "damaged"
+    )
+    refused(dinar("avatar", tmp_path / "none.png", "--out", tmp_path / "out", "--weights", models), "no file")
+    assert [p.name for p in tmp_path.iterdir()] == ["photo.png"]
+
+
+def refused(done: Result, words: str, code: int = 2) -> None:
+    """One sentence on stderr, no traceback."""
+    assert done.exit_code == code, done.output
+    assert re.search(words, done.stderr)
+    assert done.stderr.count("\n") == 1
+    assert isinstance(done.exception, SystemExit)
+
+
+def test_a_folder_that_holds_anything_else_is_refused(person: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(person).save(tmp_path / "photo.png")
+    refused(dinar("avatar", tmp_path / "photo.png", "--out", tmp_path), "holds 'photo.png'")
+    refused(dinar("avatar", tmp_path / "photo.png", "--out", tmp_path / "photo.png"), "is a file")
+    (tmp_path / "avatar.json").write_text("{}")
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(AvatarError, match=r"letter\.txt"):
+        check_target(tmp_path)
+    (tmp_path / "new").mkdir()
+    check_target(tmp_path / "new")
+
+
+def test_missing_weights_are_code_1_and_name_the_command(person: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(person).save(tmp_path / "photo.png")
+    photo, out = tmp_path / "photo.png", tmp_path / "out"
+    done = dinar("avatar", photo, "--out", out, "--weights", tmp_path / "nowhere")
+    refused(done, "lack body, parser.*`dinar repro`", code=1)
+    with pytest.raises(WeightsError, match="run `dinar repro`"):
+        find_models("auto", tmp_path)
+
+
+def test_auto_takes_released_then_the_champion_then_the_last_run(tmp_path: Path) -> None:
+    for place, name in (("models", "repro"), ("models/champion", "champion"), ("released", "released")):
+        for folder in WEIGHTS:
+            (tmp_path / place / folder).mkdir(parents=True)
+        assert find_models("auto", tmp_path).name == name
+    (tmp_path / "released" / "vqgan").rmdir()
+    assert find_models("auto", tmp_path).name == "champion"
+    assert find_models("repro", tmp_path).root == tmp_path / "models"
+
+
+def test_an_avatar_is_refused_with_other_weights(alice: Path, models: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(alice, tmp_path / "copy")
+    edit_card(folder, lambda card: card["digests"].update(body="0" * 16))
+    refused(dinar("animate", folder), "was made for the body 0000.*make the avatar again")
+    edit_card(folder, lambda card: card.update(weights=str(tmp_path / "gone")))
+    refused(dinar("animate", folder), "lack body", code=1)
+
+
+def edit_card(folder: Path, change: Callable[[dict], None]) -> None:
+    card = json.loads((folder / "avatar.json").read_text())
+    change(card)
+    (folder / "avatar.json").write_text(json.dumps(card))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda card: card.update(version=2), "version 2 found, 1 is read"),
+        (lambda card: card.pop("seed"), "seed: Field required"),
+        (lambda card: card.update(extra=1), "extra: Extra inputs"),
+    ],
+)
+def test_a_strange_card_is_refused(
+    change: Callable[[dict], None], words: str, alice: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(alice, tmp_path / "copy")
+    edit_card(folder, change)
+    with pytest.raises(AvatarError, match=words):
+        read_avatar(folder)
+
+
+def test_damaged_tensors_are_refused(alice: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(alice, tmp_path / "copy")
+    whole = load_file(folder / "texture.safetensors")
+    for change, words in (
+        ({"texture": whole["texture"] * torch.nan}, "texture is torch.float32"),
+        ({"texture": whole["texture"][:20].clone()}, r"\(20, 64, 64\), finite float32 \(21, 64, 64\)"),
+        ({"more": torch.zeros(1)}, "holds betas"),
+    ):
+        save_file(whole | change, folder / "texture.safetensors")
+        with pytest.raises(AvatarError, match=words):
+            read_avatar(folder)
+    (folder / "texture.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(AvatarError, match="cannot be read"):
+        read_avatar(folder)
+    with pytest.raises(AvatarError, match="is no avatar"):
+        read_avatar(tmp_path)
+
+
+class Trap:
+    """Unpickled, it leaves a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickled_motion_is_refused_and_not_run(alice: Path, tmp_path: Path) -> None:
+    trap = tmp_path / "sprung"
+    np.savez(tmp_path / "a.npz", poses=np.array([Trap(trap)], dtype=object), allow_pickle=True)
+    (tmp_path / "b.npz").write_bytes(pickle.dumps(Trap(trap)))
+    for name in ("a.npz", "b.npz"):
+        refused(dinar("animate", alice, "--motion", tmp_path / name), "cannot be read as a motion")
+    assert not trap.exists()
+
+
+PERSON = BodyParams.zeros(1)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"poses": np.zeros((5, 72))}, r"shape \(5, 72\), \(frames, 156 or 165\)"),
+        ({"poses": np.full((5, 156), np.nan)}, "no rotations"),
+        ({"poses": np.full((5, 156), 1e30)}, "no rotations"),
+        ({"poses": np.zeros((0, 156))}, "shape"),
+        ({"poses": np.full((5, 156), "a")}, "holds <U1"),
+        ({"global_orient": np.zeros((5, 3)), "body_pose": np.zeros((4, 63))}, "differ in their numbers"),
+        ({"body_pose": np.zeros((4, 63))}, "neither `poses`"),
+        ({"poses": np.zeros((5, 156)), "fps": np.zeros(0)}, "cannot be read"),
+    ],
+)
+def test_strange_motions_are_refused(arrays: dict[str, np.ndarray], words: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(AvatarError, match=words):
+        read_motion(tmp_path / "a.npz", PERSON, FRAMES)
+
+
+def test_motions_that_would_fill_the_memory_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.motions.MAX_FILE_MIB", 1)
+    np.savez_compressed(tmp_path / "a.npz", poses=np.zeros((1000, 156)))  # 1.2 MiB, packed to a few KiB
+    with pytest.raises(AvatarError, match="unpacks to more than 1 MiB"):
+        read_motion(tmp_path / "a.npz", PERSON, FRAMES)
+
+
+def test_amass_stands_upright_and_keeps_its_hands(tmp_path: Path) -> None:
+    poses = np.zeros((3, 165))
+    poses[:, 0] = np.pi / 2  # z up
+    poses[:, 3:6] = 0.3  # the first body joint
+    poses[:, -90:-45], poses[:, -45:] = 0.1, 0.2
+    np.savez(tmp_path / "a.npz", poses=poses)
+    moved = read_motion(tmp_path / "a.npz", PERSON, FRAMES)
+    assert len(moved) == 3
+    np.testing.assert_allclose(moved.global_orient, 0, atol=1e-6)
+    np.testing.assert_allclose(moved.body_pose[:, :3], 0.3)
+    np.testing.assert_allclose(moved.body_pose[:, 3:], 0)
+    np.testing.assert_allclose(moved.left_hand_pose, 0.1)
+    np.testing.assert_allclose(moved.right_hand_pose, 0.2)
+
+
+def test_smplx_parameters_move_the_person_in_its_own_shape(tmp_path: Path) -> None:
+    someone = BodyParams.zeros(1)
+    someone.betas[:], someone.left_hand_pose[:], someone.transl[:] = 1.5, 0.4, 9.0
+    body_pose = np.arange(10)[:, None, None] * np.full((10, 21, 3), 0.1)
+    np.savez(tmp_path / "a.npz", global_orient=np.zeros((10, 3)), body_pose=body_pose)
+    moved = read_motion(tmp_path / "a.npz", someone, FRAMES)
+    assert len(moved) == FRAMES
+    np.testing.assert_allclose(moved.body_pose[:, 0], [0, 0.1, 0.2, 0.3], atol=1e-6)
+    assert (moved.betas == 1.5).all()
+    assert (moved.left_hand_pose == 0.4).all()
+    assert (moved.transl == 0).all()
+
+
+def test_an_unknown_motion_names_those_that_are_known() -> None:
+    with pytest.raises(AvatarError, match=r"'dance' is unknown; walk, turntable or an \.npz"):
+        find_motion("dance", PERSON, FRAMES)
+
+
+def test_a_video_needs_a_name_that_says_what_it_is(alice: Path, tmp_path: Path) -> None:
+    refused(dinar("animate", alice, "--out", tmp_path / "walk.gif"), r"\.webp or \.mp4")
