@@ -33,7 +33,7 @@ from stages._core.store import Store, open_store
 from stages._core.weights import load_weights, read_body_digests
 from stages._data.images import read_bodies, read_cameras, read_crops
 from stages.evaluation.fits import fit_table, parsing_table
-from stages.evaluation.images import features, image_table, kernel_table, reference_features
+from stages.evaluation.images import features, image_table, kernel_estimate, reference_features
 from stages.people.truth import open_truth
 
 VIEWS_PER_SHARD = 16
@@ -131,27 +131,30 @@ def _target(
 
 
 def measure_images(renders: Store, split: str, params: EvaluateParams, inputs: Paths) -> dict[str, Any]:
-    """same_view, novel_view and baselines of one split."""
+    """same_view, novel_view, baselines, and the interval of kid_effnet, of one split."""
     same = renders.ok_rows(split, kind="same")
     novel = renders.ok_rows(split, kind="novel")
     every = renders.ok_rows(split)
     if not len(same) or not len(novel):
-        return {"same_view": None, "novel_view": None, "baselines": None}
+        return {"same_view": None, "novel_view": None, "baselines": None, "kid_effnet_interval": None}
     people = renders.index["subject"].to_numpy()[every]
     first = open_store(inputs[f"views.{params.datasets[0]}"], "views")
     real = reference_features(first, params.kid_reference, params.seed)
-    tables = {}
+    tables: dict[str, dict[str, Any]] = {}
+    interval: dict[str, Any] = {"subset": params.kid_subset, "renders": len(every)}
     for method in METHODS:
-        kernel = kernel_table(
+        kernel = kernel_estimate(
             features(renders, every.tolist(), method), real, people,
             subset=params.kid_subset, draws=params.kid_draws, seed=params.seed,
         )  # fmt: skip
         table = image_table(renders, novel.tolist(), method)
-        tables[method] = {**table, **kernel, "kid": None, "reid": None}
+        tables[method] = {**table, "kid_effnet": kernel.value, "kid": None, "reid": None}
+        interval[method] = {"low": kernel.low, "high": kernel.high}
     return {
         "same_view": image_table(renders, same.tolist(), "avatar"),
         "novel_view": tables["avatar"],
         "baselines": {"mirror": tables["mirror"], "mean_fill": tables["mean_fill"]},
+        "kid_effnet_interval": interval,
     }
 
 

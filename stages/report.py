@@ -75,7 +75,8 @@ def metrics_section(path: Path) -> Section:
             baselines.get("mean_fill"),
         )
         table.append([key, *((c or {}).get(key) for c in columns)])
-    for group, values in _flat(metrics.get("fit", {}), metrics.get("parsing", {})):
+    intervals = {"kid_effnet_interval": metrics.get("kid_effnet_interval") or {}}
+    for group, values in _flat(metrics.get("fit", {}), metrics.get("parsing", {}), intervals):
         table.append([group, values, None, None, None])
     text = "People whom no stage trained, tuned or chose by. A dash: not defined there, or weights missing."
     return Section("Metrics of the test people", text, table)
@@ -227,7 +228,7 @@ def _flat(*tables: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for table in tables:
         for key, value in table.items():
             if isinstance(value, dict):
-                yield from ((f"{key}.{inner}", v) for inner, v in value.items())
+                yield from ((f"{key}.{inner}", v) for inner, v in _flat(value))
             else:
                 yield key, value
 

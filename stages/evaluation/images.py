@@ -1,6 +1,7 @@
 """Image metrics of rendered avatars (protocol: docs/design.md, section on metrics)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -44,10 +45,19 @@ def features(renders: Store, rows: Sequence[int], method: str, batch: int = 32) 
     return torch.cat([net(2 * _unit(renders.read(method, part)) - 1) for part in parts])
 
 
-def kernel_table(
+@dataclass(frozen=True)
+class KernelEstimate:
+    """`kid_effnet` and its 95 % interval over people; None where there are too few samples."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+def kernel_estimate(
     fake: Tensor, real: Tensor, people: np.ndarray, *, subset: int, draws: int, seed: int
-) -> Table:
-    """`kid_effnet`: renders against views of other people, with a 95 % interval over people.
+) -> KernelEstimate:
+    """Renders against views of other people.
 
     The interval is the delete-half jackknife's: estimates from random halves of the people scatter as much as
     the estimate from all of them does, and no render is counted twice, which would bias an unbiased MMD.
@@ -59,7 +69,7 @@ def kernel_table(
         subset: samples of each side per estimate; draws: estimates averaged, and halves drawn.
     """
     if len(fake) < 2 or len(real) < 2:
-        return {"kid_effnet": None, "kid_effnet_low": None, "kid_effnet_high": None}
+        return KernelEstimate()
     options = {"subset": subset, "subsets": draws}
     names = np.unique(people)
     halves = []
@@ -69,7 +79,7 @@ def kernel_table(
         halves.append(kernel_distance(fake[torch.from_numpy(half)], real, rng=rng, subset=subset, subsets=4))
     low, high = np.quantile(halves, [0.025, 0.975])
     whole = kernel_distance(fake, real, rng=rng_for(seed, "kid"), **options)
-    return {"kid_effnet": whole, "kid_effnet_low": float(low), "kid_effnet_high": float(high)}
+    return KernelEstimate(whole, float(low), float(high))
 
 
 @torch.no_grad()
