@@ -1,0 +1,250 @@
+"""From one photo to a texture: colours, completing and tuning on a flat body and nets of a few channels."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dinar_models.avatar import AvatarConfig, AvatarNets, over_white
+from dinar_models.body import BodyModel, BodyParams
+from dinar_models.cameras import Crop, orbit_camera
+from dinar_models.diffusion import DiffusionConfig, LatentDiffusion
+from dinar_models.rasterize.embree import EmbreeRasterizer
+from dinar_models.reconstruction import (
+    PhotoInputs,
+    ReconstructionRules,
+    adjust_colour,
+    partial_texture,
+    read_photos,
+    reconstruct,
+    tune_colours,
+)
+from dinar_models.surface import Surface
+from dinar_models.texture import TextureSample
+from dinar_models.types import NeuralTexture
+from dinar_models.uv_atlas import Atlas
+from dinar_models.vqgan import VQGAN, VQGANConfig
+from tests.dinar_models.flat_atlas import flat_atlas
+
+SIZE = 32
+"""Pixels and texels per side."""
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def nets() -> AvatarNets:
+    """Untrained: its renderer shows 95 % of the rasterised colour (`colour_skip`)."""
+    torch.manual_seed(0)
+    config = AvatarConfig(image_size=SIZE, texture_size=SIZE, encoder_base=8, generator_base=8, style=8,
+                          renderer_base=4, renderer_blocks=1, renderer_kernel=3, rgb_blocks=1, mask_blocks=1,
+                          colour_skip=True)  # fmt: skip
+    return AvatarNets(config).eval()
+
+
+@pytest.fixture(scope="module")
+def priors() -> tuple[VQGAN, LatentDiffusion]:
+    torch.manual_seed(1)
+    vqgan = VQGAN(VQGANConfig(texture_size=SIZE, widths=(4, 4, 4), layers=1, groups=2, codes=16))
+    diffusion = LatentDiffusion(DiffusionConfig(latent_size=8, widths=(8, 8), attention=(False, False),
+                                                layers=1, groups=4, head_width=4))  # fmt: skip
+    return vqgan.eval(), diffusion.eval()
+
+
+@pytest.fixture
+def sheet() -> Atlas:
+    """The torso fills the texture."""
+    return flat_atlas({"torso": (0, 0, 1, 1)}, {})
+
+
+def flat_photo(colour: float, seen: Tensor) -> PhotoInputs:
+    """A photo of the sheet, texel by pixel, one grey everywhere; `seen` (T, T) says which texels it gives."""
+    steps = (torch.arange(SIZE) + 0.5) / SIZE
+    uv = torch.stack([steps.expand(SIZE, SIZE), steps[:, None].expand(SIZE, SIZE)], dim=-1)[None]
+    image, known = torch.full((1, 3, SIZE, SIZE), 2 * colour - 1), seen.float()[None]
+    sample = TextureSample(((image + 1) / 2) * known, known.clone(), known.clone(), known.clone())
+    return PhotoInputs(image, image, torch.ones(1, 1, SIZE, SIZE), uv, sample)
+
+
+def left_half() -> Tensor:
+    seen = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    seen[:, : SIZE // 2] = True
+    return seen
+
+
+def of_colour(rgb: Tensor, filled: Tensor) -> NeuralTexture:
+    """A texture with these colours, nothing in the generated channels."""
+    masks = filled.float().expand(len(rgb), 1, -1, -1)
+    return NeuralTexture.assemble(torch.zeros(len(rgb), 16, SIZE, SIZE), rgb, masks, masks)
+
+
+def quiet(what: str, done: int, total: int) -> None:
+    """Progress that nobody looks at."""
+
+
+def test_colours_of_hidden_texels_follow_the_seen_ones() -> None:
+    """α and β per channel, found on the left half, change the right half alike; nothing else changes."""
+    rgb = 0.3 + 0.4 * torch.rand(1, 3, SIZE, SIZE, generator=generator())
+    alpha, beta = (torch.tensor(v).view(1, 3, 1, 1) for v in ([0.8, 1.0, 1.1], [0.1, -0.1, 0.05]))
+    true = alpha * rgb + beta
+    partial = of_colour(torch.where(left_half(), true, 0.0), left_half())
+    decoded = of_colour(rgb, torch.ones(SIZE, SIZE))
+    adjusted = adjust_colour(decoded, partial)
+    torch.testing.assert_close(adjusted.rgb, true, atol=0.01, rtol=0)
+    assert torch.equal(adjusted.generated, decoded.generated)
+    assert torch.equal(adjusted.filled, decoded.filled)
+
+
+def test_adjusted_colours_stay_in_range() -> None:
+    rgb = torch.rand(1, 3, SIZE, SIZE, generator=generator())
+    adjusted = adjust_colour(of_colour(rgb, left_half()), of_colour(3 * rgb - 1, left_half()))
+    assert adjusted.rgb.min() == 0
+    assert adjusted.rgb.max() == 1
+
+
+@pytest.mark.parametrize("perceptual_weight", [0.0, 0.05])
+def test_tuning_nears_the_photo_and_leaves_unseen_texels_alone(
+    nets: AvatarNets, perceptual_weight: float
+) -> None:
+    """The texture is grey 0.5, the photo 0.7; the last row is seen, but from the side (frontality 0)."""
+    inputs = flat_photo(0.7, left_half())
+    inputs.sample.frontality[:, -1] = 0
+    texture = of_colour(torch.full((1, 3, SIZE, SIZE), 0.5), torch.ones(SIZE, SIZE))
+    rules = ReconstructionRules(tune_steps=16, tune_rate=0.02, perceptual_weight=perceptual_weight)
+    tuned = tune_colours(nets, texture, inputs, inputs.sample.filled, rules, generator(), quiet)
+
+    def error(made: NeuralTexture) -> float:
+        with torch.no_grad():
+            image = over_white(*nets.render(made, inputs.uv))
+        return (image - inputs.target)[..., :-2, : SIZE // 2 - 1].square().mean().item()
+
+    assert error(tuned) < 0.5 * error(texture)
+    changed = (tuned.rgb != texture.rgb).any(dim=1)[0]
+    expected = left_half()
+    expected[-1] = False
+    assert torch.equal(changed, expected)
+    assert torch.equal(tuned.generated, texture.generated)
+
+
+def test_the_weight_of_tuning_scales_the_change(nets: AvatarNets) -> None:
+    """One step of Adam is ± the rate on every texel, whatever its gradient; `keep` ½ makes half of it."""
+    inputs = flat_photo(0.7, torch.ones(SIZE, SIZE))
+    texture = of_colour(torch.full((1, 3, SIZE, SIZE), 0.5), torch.ones(SIZE, SIZE))
+    keep = torch.where(left_half(), 1.0, 0.5)[None]
+    rules = ReconstructionRules(tune_steps=1, tune_rate=0.01, perceptual_weight=0.0)
+    change = tune_colours(nets, texture, inputs, keep, rules, generator(), quiet).rgb - texture.rgb
+    torch.testing.assert_close(change, (0.01 * keep).expand(1, 3, -1, -1), atol=2e-5, rtol=0)
+
+
+def test_tuning_ends_in_range(nets: AvatarNets) -> None:
+    inputs = flat_photo(1.0, torch.ones(SIZE, SIZE))
+    texture = of_colour(torch.full((1, 3, SIZE, SIZE), 0.95), torch.ones(SIZE, SIZE))
+    rules = ReconstructionRules(tune_steps=3, tune_rate=0.5, perceptual_weight=0.0)
+    tuned = tune_colours(nets, texture, inputs, inputs.sample.filled, rules, generator(), quiet)
+    assert tuned.rgb.max() <= 1
+
+
+def test_what_the_photo_shows_stays_and_the_rest_is_completed(
+    nets: AvatarNets, priors: tuple[VQGAN, LatentDiffusion], sheet: Atlas
+) -> None:
+    """Two columns beside the seen half the composite is all decoded, three columns inside all the photo's."""
+    inputs = flat_photo(0.25, left_half())
+    rules = ReconstructionRules(steps=2, tune_steps=0)
+    made = reconstruct(nets, *priors, inputs, sheet, rules, generator=generator())
+    middle = SIZE // 2
+    assert made.coverage[..., : middle - 2].eq(1).all()
+    assert made.coverage[..., middle:].eq(0).all()
+    assert torch.equal(made.texture.data[..., : middle - 2], made.partial.data[..., : middle - 2])
+    assert made.texture.rgb[..., : middle - 2].eq(0.25).all()
+    assert made.partial.rgb[..., middle:].eq(0).all()
+    hidden = made.texture.data[..., middle:]
+    assert (hidden != made.partial.data[..., middle:]).any()
+    assert 0 <= hidden[:, 16:].min() <= hidden[:, 16:].max() <= 1
+
+
+@pytest.mark.parametrize("adjust", [True, False])
+def test_completed_colours_are_matched_to_the_photo_if_asked(
+    nets: AvatarNets, priors: tuple[VQGAN, LatentDiffusion], sheet: Atlas, adjust: bool
+) -> None:
+    """A photo of one grey: the best α is nearly 0, so that everything becomes that grey."""
+    rules = ReconstructionRules(steps=2, tune_steps=0, adjust_colour=adjust)
+    made = reconstruct(nets, *priors, flat_photo(0.25, left_half()), sheet, rules, generator=generator())
+    difference = (made.texture.rgb[..., SIZE // 2 :] - 0.25).abs().mean()
+    assert bool(difference < 0.05) == adjust
+
+
+def test_reconstruction_is_reproducible_and_says_how_far_it_is(
+    nets: AvatarNets, priors: tuple[VQGAN, LatentDiffusion], sheet: Atlas
+) -> None:
+    rules = ReconstructionRules(steps=2, tune_steps=2, perceptual_weight=0.0)
+    inputs, said = flat_photo(0.4, left_half()), []
+    first, again, other = (
+        reconstruct(
+            nets, *priors, inputs, sheet, rules,
+            generator=generator(seed), progress=lambda *step: said.append(step),
+        )
+        for seed in (0, 0, 1)
+    )  # fmt: skip
+    assert torch.equal(first.texture.data, again.texture.data)
+    assert not torch.equal(first.texture.data, other.texture.data)
+    once = [("completing the texture", 1, 2), ("completing the texture", 2, 2),
+            ("tuning colours", 1, 2), ("tuning colours", 2, 2)]  # fmt: skip
+    assert said == 3 * once
+
+
+def test_tuning_after_completing_moves_seen_colours_only(
+    nets: AvatarNets, priors: tuple[VQGAN, LatentDiffusion], sheet: Atlas
+) -> None:
+    inputs = flat_photo(0.4, left_half())
+    rules = ReconstructionRules(steps=2, tune_steps=0, perceptual_weight=0.0)
+    plain, tuned = (
+        reconstruct(nets, *priors, inputs, sheet, replace(rules, tune_steps=n), generator=generator())
+        for n in (0, 4)
+    )
+    assert torch.equal(plain.texture.generated, tuned.texture.generated)
+    moved = (plain.texture.rgb != tuned.texture.rgb).any(dim=1)[0]
+    assert moved.any()
+    assert not moved[:, SIZE // 2 :].any()
+
+
+def test_partial_texture_is_generated_everywhere_and_coloured_where_seen(nets: AvatarNets) -> None:
+    inputs = flat_photo(0.6, left_half())
+    partial = partial_texture(nets, inputs, generator())
+    with torch.no_grad():
+        generated = nets.generate(inputs.rgb, inputs.mask, generator())
+    assert torch.equal(partial.generated, generated)
+    assert torch.equal(partial.filled[0, 0], left_half().float())
+    torch.testing.assert_close(partial.rgb, 0.6 * left_half().float().expand(1, 3, -1, -1))
+
+
+def test_a_photo_is_read_at_its_own_resolution_and_seen_at_the_nets(tiny_body: Path) -> None:
+    """An orange person on blue: the encoder sees black around, the target is white, texels are orange."""
+    body, atlas = BodyModel.load(tiny_body), Atlas.load(tiny_body / "atlas.npz")
+    surface = Surface(body, atlas, EmbreeRasterizer())
+    params = BodyParams.zeros(1)
+    camera = orbit_camera(0.0, 0.0, 4.0, target=torch.tensor([0.0, -0.3, 0.0]), size=256, fov=0.6)
+    person = surface.uv(params, camera).numpy()[0, ..., 0] >= 0
+    rgb = np.where(person[..., None], (255, 128, 0), (0, 0, 255)).astype(np.uint8)[None]
+    crop = Crop(torch.tensor([32.0]), torch.tensor([32.0]), torch.tensor([192.0]))
+    read = read_photos(
+        rgb, person.astype(np.uint8)[None] * 255, camera, crop, params,
+        surface=surface, image_size=96, texture_size=64,
+    )  # fmt: skip
+    orange = torch.tensor([1.0, 128 / 255, 0.0])
+    inside, outside = read.mask[0, 0] == 1, read.mask[0, 0] == 0
+    assert inside.sum() > 500
+    torch.testing.assert_close(read.rgb[0, :, inside], (2 * orange - 1)[:, None].expand(3, int(inside.sum())))
+    assert read.rgb[0, :, outside].eq(-1).all()
+    assert read.target[0, :, outside].eq(1).all()
+    covered = read.uv[0, ..., 0] >= 0
+    assert covered[inside].all()
+    assert not covered[outside].any()
+    seen = read.sample.filled[0] == 1
+    assert 0.2 < seen.float().mean() < 0.6
+    torch.testing.assert_close(read.sample.rgb[0, :, seen], orange[:, None].expand(3, int(seen.sum())))
+    assert read.sample.frontality[0, seen].min() >= 0.1
