@@ -284,9 +284,12 @@ class BodyFitter:
             upper = next(i for i, (start, _) in enumerate(BONES) if start == ball)
             lower = next(i for i, (start, _) in enumerate(BONES) if start == hinge)
             known = torch.minimum(target.known[:, upper], target.known[:, lower]) > LEAST_KNOWN
-            both = bent_limb(bones[:, upper], bones[:, lower], torch.tensor(along), torch.tensor(bend))
+            if not known.any():  # directions that were not measured are no directions
+                continue
+            halves = bones[known][:, [upper, lower]].unbind(dim=1)
+            both = bent_limb(*halves, torch.tensor(along), torch.tensor(bend))
             for joint, rotation in zip((ball, hinge), both, strict=True):
-                pose[known, BODY_JOINT_NAMES.index(joint)] = rotation[known]
+                pose[known, BODY_JOINT_NAMES.index(joint)] = rotation
 
     def _pose(self, model: BodyModel | BodySubset, variables: Variables) -> tuple[Tensor, Tensor]:
         """Joints (B, 127, 3) and vertices (B, n, 3) in the world."""

@@ -1,6 +1,5 @@
 """From the detector's square back to the pixels that were given; and what it finds on a generated person."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -133,7 +132,9 @@ def person(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, np.ndarr
 
 
 @pytest.fixture(scope="module")
-def found(person: tuple[dict[str, np.ndarray], np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Store:
+def found(
+    person: tuple[dict[str, np.ndarray], np.ndarray], tmp_path_factory: pytest.TempPathFactory
+) -> Store:
     """The store of: that person from front and back, an empty image, the front as another variant, a bad row."""
     root = tmp_path_factory.mktemp("found")
     arrays = {name: values[[0, 1, 0, 0, 0]] for name, values in person[0].items()}
@@ -163,11 +164,15 @@ def test_the_joints_of_a_generated_person_are_found_on_the_right_side(
     arrays, joints = person
     camera = Camera(*(torch.from_numpy(arrays[k][:2]) for k in ("K", "R", "T")), IMAGE)
     true = camera.project(torch.from_numpy(np.array(joints))[None]).numpy()
-    names = [f"{side}_{j}" for side in ("left", "right") for j in ("shoulder", "elbow", "hip", "knee", "ankle")]
+    names = [
+        f"{side}_{j}" for side in ("left", "right") for j in ("shoulder", "elbow", "hip", "knee", "ankle")
+    ]
     places = [SMPLX_NAMES.index(name) for name in names]
     person_px = np.ptp(true[0, :, 1])
     for view in (0, 1):
         off = np.linalg.norm(found["xyc"][view][MEDIAPIPE.find(*names), :2] - true[view, places], axis=1)
         assert off.mean() < 0.04 * person_px
         shoulders = found["world"][view][MEDIAPIPE.find("left_shoulder", "right_shoulder"), 0]
-        assert (shoulders[0] > shoulders[1]) == (view == 0)  # the subject's left is on the image's right in front
+        assert (shoulders[0] > shoulders[1]) == (
+            view == 0
+        )  # the subject's left is on the image's right in front

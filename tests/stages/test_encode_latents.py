@@ -23,7 +23,9 @@ PARAMS = stage.EncodeLatentsParams(seed=1)
 def test_an_image_is_paired_with_the_merged_texture_of_its_scan_and_variant() -> None:
     rows = [("a0", "train", 0), ("a0", "train", 1), ("b0", "train", 0), ("t0", "test", 0), ("a0", "train", 0)]
     textures = pd.DataFrame(rows, columns=["scan", "split", "variant"])
-    textures = textures.assign(subject="s", source="made", ok=[True] * 4 + [False], reason=[""] * 4 + ["blurred"])
+    textures = textures.assign(
+        subject="s", source="made", ok=[True] * 4 + [False], reason=[""] * 4 + ["blurred"]
+    )
     merged = pd.DataFrame({"scan": ["b0", "a0", "a0"], "variant": [0, 1, 0], "ok": [False, True, True]})
     index = stage.pairs_index(textures, merged.assign(subject="s", source="made"), PARAMS)
     assert index["merged_row"].tolist() == [2, 1, -1, -1, 2]
@@ -95,5 +97,5 @@ def test_weights_for_another_body_are_refused(inputs: Paths, tmp_path: Path) -> 
     body = tmp_path / "body"
     body.mkdir()
     (body / "body.json").write_text('{"body_digest": "other", "atlas_digest": "other"}')
-    with pytest.raises(WeightsError, match="vqgan belongs to body .* but the body here is other"):
+    with pytest.raises(WeightsError, match=r"vqgan belongs to body .* but the body here is other"):
         encode(Paths({**inputs, "body": body}), tmp_path)

@@ -82,7 +82,9 @@ def latents(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(latents: Path, root: Path, params: stage.TrainDiffusionParams = PARAMS) -> dict:
     """Run the stage; its summary. The weights lie under `root/diffusion`."""
     runtime = Runtime(work_root=root / "work", runs_root=root / "runs")
-    return stage.run(params, Paths({"latents.tiny": latents}), Paths({"diffusion": root / "diffusion"}), runtime)
+    return stage.run(
+        params, Paths({"latents.tiny": latents}), Paths({"diffusion": root / "diffusion"}), runtime
+    )
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from dinar_models.avatar import AvatarConfig, AvatarNets
 from dinar_models.body import BodyModel, BodyParams
 from dinar_models.cameras import Camera, orbit_camera
 from dinar_models.diffusion import DiffusionConfig, LatentDiffusion
-from dinar_models.keypoints import MEDIAPIPE
+from dinar_models.keypoints import MEDIAPIPE, SMPLX_NAMES
 from dinar_models.rasterize.base import Fragments
 from dinar_models.rasterize.embree import EmbreeRasterizer
 from dinar_models.surface import Surface
@@ -35,7 +35,13 @@ from stages._core.weights import read_body_digests, save_weights
 from stages.people.truth import BodyTruth, write_truth
 
 IMAGE, TEXTURE, VIEWS = 64, 32, 4
-SCANS = (("a", "a0", "train"), ("a", "a1", "train"), ("b", "b0", "val"), ("c", "c0", "gate"), ("d", "d0", "test"))
+SCANS = (
+    ("a", "a0", "train"),
+    ("a", "a1", "train"),
+    ("b", "b0", "val"),
+    ("c", "c0", "gate"),
+    ("d", "d0", "test"),
+)
 """Subject, scan, split. The second scan of `a` has another pose."""
 
 SHIRT = 5
@@ -80,7 +86,9 @@ def make_world(root: Path, body_folder: Path) -> World:
     sample_textures.run(sample, Paths(paths), Paths({"textures": root / "textures"}), runtime)
     write_bodies_truth(root / "truth", model, bodies)
     save_models(root, body_folder)
-    return World({**paths, **{n: root / n for n in ("textures", "truth", "avatar", "vqgan", "diffusion")}}, bodies)
+    return World(
+        {**paths, **{n: root / n for n in ("textures", "truth", "avatar", "vqgan", "diffusion")}}, bodies
+    )
 
 
 def views_index() -> pd.DataFrame:
@@ -106,9 +114,7 @@ def person_texture(subject: str) -> torch.Tensor:
 
 
 @torch.no_grad()
-def render_scans(
-    surface: Surface, bodies: BodyParams
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def render_scans(surface: Surface, bodies: BodyParams) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The arrays of `views` and `keypoints`."""
     images: list[dict[str, np.ndarray]] = []
     points: list[dict[str, np.ndarray]] = []
@@ -140,12 +146,17 @@ def _views(
 
 
 def _keypoints(joints: torch.Tensor, camera: Camera) -> dict[str, np.ndarray]:
-    """What a detector without errors would find; it does not see where in space."""
+    """What a detector without errors would find, in space too."""
     known = MEDIAPIPE.smplx_index >= 0
-    xyc = np.zeros((VIEWS, len(MEDIAPIPE), 3), np.float32)
-    xyc[:, known, :2] = camera.project(joints)[:, MEDIAPIPE.smplx_index[known]].numpy()
+    seen = joints[:, MEDIAPIPE.smplx_index[known]]
+    hips = joints[:, [SMPLX_NAMES.index("left_hip"), SMPLX_NAMES.index("right_hip")]].mean(
+        dim=1, keepdim=True
+    )
+    xyc, world = np.zeros((2, VIEWS, len(MEDIAPIPE), 3), np.float32)
+    xyc[:, known, :2] = camera.project(seen).numpy()
     xyc[:, known, 2] = 1
-    return {"xyc": xyc, "world": np.zeros_like(xyc)}
+    world[:, known] = ((seen - hips) @ camera.R.mT).numpy()
+    return {"xyc": xyc, "world": world}
 
 
 def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -203,7 +214,12 @@ def save_models(root: Path, body_folder: Path) -> None:
     save_weights(root / "vqgan", "vqgan", vqgan, vqgan.config_dict(), digests)
     diffusion = LatentDiffusion(
         DiffusionConfig(
-            latent_size=TEXTURE // 2, widths=(8, 16), attention=(False, True), layers=1, groups=4, head_width=8
+            latent_size=TEXTURE // 2,
+            widths=(8, 16),
+            attention=(False, True),
+            layers=1,
+            groups=4,
+            head_width=8,
         )
     )
     save_weights(root / "diffusion", "diffusion", diffusion, diffusion.config_dict(), digests)
