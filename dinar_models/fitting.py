@@ -286,8 +286,8 @@ class BodyFitter:
             known = torch.minimum(target.known[:, upper], target.known[:, lower]) > LEAST_KNOWN
             if not known.any():  # directions that were not measured are no directions
                 continue
-            halves = bones[known][:, [upper, lower]].unbind(dim=1)
-            both = bent_limb(*halves, torch.tensor(along), torch.tensor(bend))
+            first, second = bones[known, upper], bones[known, lower]
+            both = bent_limb(first, second, torch.tensor(along), torch.tensor(bend))
             for joint, rotation in zip((ball, hinge), both, strict=True):
                 pose[known, BODY_JOINT_NAMES.index(joint)] = rotation
 
