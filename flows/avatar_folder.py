@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dinar_models.body import SIZES, BodyParams
 from dinar_models.types import CHANNELS, NeuralTexture
-from flows.model_folders import ModelFolder
+from flows.model_folders import PLACES, ModelFolder
 
 VERSION: Final = 1
 CARD, TENSORS, TURNTABLE = "avatar.json", "texture.safetensors", "turntable.webp"
@@ -38,7 +38,10 @@ class AvatarCard(BaseModel):
 
     kind: Literal["dinar.avatar"] = "dinar.avatar"
     version: Literal[1] = VERSION
-    weights: str = Field(description="released, champion, repro, or the path of a folder of weights")
+    weights: str = Field(
+        pattern=rf"^({'|'.join(PLACES)}|/.*)$",
+        description="released, champion, repro, or the absolute path of a folder of weights",
+    )
     digests: dict[str, str] = Field(description="of body, atlas and nets: what the texture was made for")
     seed: int = Field(description="of every random draw")
     warnings: list[str] = Field(description="what made the avatar worse, one sentence each")
@@ -101,11 +104,17 @@ def read_avatar(folder: Path) -> Avatar:
 
 
 def check_models(avatar: Avatar, folder: Path, models: ModelFolder) -> None:
-    """Refuse weights other than those with which the avatar was made.
+    """Refuse weights other than those with which the avatar was made, and any that came with it.
+
+    smplx reads body models with pickle allowed, so a stranger's avatar must not bring its own.
 
     Raises:
         AvatarError: naming what differs.
     """
+    if models.root.is_relative_to(folder.resolve()):
+        raise AvatarError(
+            f"{folder} brings its own weights, {models}; make the avatar again with `dinar avatar`"
+        )
     made_for = avatar.card.digests
     for name, digest in models.digests().items():
         if made_for.get(name) != digest:

@@ -91,7 +91,7 @@ def animate(
 
     with _one_sentence():
         path = animate_avatar(folder, motion, out, frames=frames, console=console)
-        console.print(f"written: {path}", soft_wrap=True)
+        console.print(f"written: {path}", soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -182,7 +182,8 @@ def flow_serve(
     from flows.rebuild import rebuild
     from flows.retrain import retrain
 
-    serve(rebuild.to_deployment("on-demand"), retrain.to_deployment("scheduled", cron=cron))
+    deployments = [rebuild.to_deployment("on-demand"), retrain.to_deployment("scheduled", cron=cron)]
+    serve(*deployments)  # type: ignore[arg-type]  # typed for async callers too
 
 
 @weights_app.command("list")
@@ -231,5 +232,5 @@ def _one_sentence() -> Iterator[None]:
 
 
 def _stop(message: str, code: int = 1) -> None:
-    errors.print(f"[red]{message}[/red]", soft_wrap=True)
+    errors.print(message, style="red", soft_wrap=True, markup=False)  # file names may look like markup
     sys.exit(code)

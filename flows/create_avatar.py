@@ -25,14 +25,14 @@ from flows.avatar_folder import (
     write_avatar,
 )
 from flows.find_person import SeenPerson, find_person
-from flows.model_folders import ModelFolder, find_models
+from flows.model_folders import ModelFolder, find_models, reading
 from flows.motions import Motion, find_motion
 from flows.steps import Step, show_steps
 from flows.videos import check_video_path, write_video
 from stages._core.publish import publish
 from stages._core.seeds import generator_for
 from stages._data.models import AvatarModels, load_models, load_nets, load_surface
-from stages.fit_body import FitBodyParams, fit_photos, judge
+from stages.fit_body import FitBodyParams, fit_photos, judge, load_body
 from stages.reporting.pictures import body_overlay, texture_image
 from stages.segment import load_parser
 from stages.sources.photos import PhotoError
@@ -40,7 +40,7 @@ from stages.sources.photos import PhotoError
 DATA = Path(__file__).parents[1] / "data"
 
 DEVICE = "cpu"
-"""One photo takes a minute: less than it costs to explain why a GPU was or was not used."""
+"""One photo takes a minute on two cores."""
 
 RULES = ReconstructionRules()
 
@@ -107,15 +107,15 @@ def create_avatar(
     """
     check_target(out)
     where = find_models(weights, data)
-    console.print(f"weights: {where}", soft_wrap=True, highlight=False)
+    console.print(f"weights: {where}", soft_wrap=True, markup=False)
     with show_steps(console, AVATAR_STEPS) as step:
         made = make_avatar(photo, where, seed, rules, step)
     with publish(out.resolve()) as folder:
         write_avatar(folder, made.avatar, made.pictures)
         write_video(folder / TURNTABLE, made.turntable)
     for warning in made.avatar.card.warnings:
-        console.print(f"[yellow]{warning}[/yellow]", soft_wrap=True)
-    console.print(f"written: {out}", soft_wrap=True)
+        console.print(warning, style="yellow", soft_wrap=True, markup=False)
+    console.print(f"written: {out}", soft_wrap=True, markup=False)
 
 
 def animate_avatar(
@@ -143,9 +143,10 @@ def animate_avatar(
     check_models(avatar, folder, where)
     moving = find_motion(motion, avatar.body, frames)
     path = out or folder / f"{moving.name}.webp"
-    console.print(f"weights: {where}", soft_wrap=True, highlight=False)
-    nets = load_nets(where.folders["avatar"], where.folders["body"], DEVICE)
-    surface = load_surface(where.folders["body"], DEVICE)
+    console.print(f"weights: {where}", soft_wrap=True, markup=False)
+    with reading(where):
+        nets = load_nets(where.folders["avatar"], where.folders["body"], DEVICE)
+        surface = load_surface(where.folders["body"], DEVICE)
     with show_steps(console, [RENDERING]) as step:
         images = render_motion(nets, surface, avatar.texture, moving, step)
     write_video(path, images)
@@ -157,7 +158,8 @@ def make_avatar(
 ) -> NewAvatar:
     """From the photo to the turntable, in memory."""
     person = fit_person(photo, where, step)
-    models = load_models(where.folders, DEVICE)
+    with reading(where):
+        models = load_models(where.folders, DEVICE)
     made = reconstruct(
         models.nets, models.vqgan, models.diffusion, _read_photo(person, models), models.surface.atlas, rules,
         generator=generator_for(seed, "create_avatar", device=DEVICE), progress=step,
@@ -172,17 +174,20 @@ def make_avatar(
     )
 
 
-def fit_person(photo: Path, models: ModelFolder, step: Step) -> FittedPerson:
+def fit_person(photo: Path, where: ModelFolder, step: Step) -> FittedPerson:
     """Find the person and fit the body.
 
     Raises:
         PhotoError: one sentence on why that is impossible.
     """
+    with reading(where):
+        parser = load_parser(where.parser, DEVICE)
+        load_body(where.folders["body"])  # kept for the fit
     step(LOOKING, 0, 1)
-    seen = find_person(photo, load_parser(models.parser, DEVICE), DEVICE)
+    seen = find_person(photo, parser, DEVICE)
     step(LOOKING, 1, 1)
     step(FITTING, 0, 1)
-    fits = fit_photos(models.folders["body"], MEDIAPIPE.name, seen.observations(), DOUBTFUL)
+    fits = fit_photos(where.folders["body"], MEDIAPIPE.name, seen.observations(), DOUBTFUL)
     if hopeless := judge(fits.fit, HOPELESS)[0]:
         raise PhotoError(f"{photo.name}: the body could not be fitted to the person ({hopeless})")
     doubts = [f"the fitted body is doubtful, see fit.png: {verdict}" for verdict in fits.verdicts if verdict]

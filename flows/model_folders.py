@@ -1,7 +1,12 @@
 """Which weights make avatars: the released ones, the champion, the last `dinar repro`, or a folder."""
 
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from flows.champion import WEIGHTS
 from stages._core.digests import digest_path
@@ -9,6 +14,12 @@ from stages._core.weights import WeightsError, read_body_digests
 
 PLACES = {"released": "released", "champion": "models/champion", "repro": "models"}
 """Folders of weights below data/, in the order in which `auto` takes the first that is complete."""
+
+LOADING_ERRORS = (
+    *(OSError, ValueError, LookupError, TypeError, RuntimeError, EOFError),
+    *(SafetensorError, zipfile.BadZipFile),
+)
+"""What configs, tensors and archives raise when they are damaged or of other code."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,20 @@ def find_models(choice: str, data: Path) -> ModelFolder:
             f"or name others: {', '.join(PLACES)} or a folder"
         )
     return ModelFolder(choice if choice in PLACES else str(root), root)
+
+
+@contextmanager
+def reading(models: ModelFolder) -> Iterator[None]:
+    """Whatever loading raises at damaged files becomes one WeightsError."""
+    try:
+        yield
+    except WeightsError:
+        raise
+    except LOADING_ERRORS as error:
+        first = str(error).partition("\n")[0]
+        raise WeightsError(
+            f"the weights {models} cannot be read ({first}); run `dinar repro` or name others"
+        ) from None
 
 
 def _missing(root: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """From a photo to an avatar folder and on to a video, by the command line and small untrained weights."""
 
+import io
 import itertools
 import json
 import pickle
@@ -14,6 +15,7 @@ import pytest
 import torch
 from click.testing import Result
 from PIL import Image
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -24,6 +26,7 @@ from flows.champion import WEIGHTS
 from flows.cli import app
 from flows.model_folders import find_models
 from flows.motions import find_motion, read_motion
+from flows.steps import show_steps
 from stages._core.scan_store import Scan
 from stages._core.weights import WeightsError
 from stages.render_views import RenderViewsParams, render_scan
@@ -178,7 +181,8 @@ def test_a_damaged_photo_is_refused(person: np.ndarray, models: Path, tmp_path: 
     refused(
         dinar("avatar", tmp_path / "photo.png", "--out", tmp_path / "out", "--weights", models), "damaged"
     )
-    refused(dinar("avatar", tmp_path / "none.png", "--out", tmp_path / "out", "--weights", models), "no file")
+    done = dinar("avatar", tmp_path / "a[/red].png", "--out", tmp_path / "out", "--weights", models)
+    refused(done, re.escape("a[/red].png is no file"))
     assert [p.name for p in tmp_path.iterdir()] == ["photo.png"]
 
 
@@ -227,6 +231,21 @@ def test_an_avatar_is_refused_with_other_weights(alice: Path, models: Path, tmp_
     refused(dinar("animate", folder), "was made for the body 0000.*make the avatar again")
     edit_card(folder, lambda card: card.update(weights=str(tmp_path / "gone")))
     refused(dinar("animate", folder), "lack body", code=1)
+    shutil.copytree(models, folder / "mine")
+    edit_card(folder, lambda card: card.update(weights=str(folder / "mine")))
+    refused(dinar("animate", folder), "brings its own weights")
+    edit_card(folder, lambda card: card.update(weights="mine"))
+    refused(dinar("animate", folder), "weights: String should match")
+
+
+def test_damaged_weights_are_code_1(alice: Path, models: Path, tmp_path: Path) -> None:
+    mine = shutil.copytree(models, tmp_path / "mine")
+    photo = alice.parent / "photo.png"
+    for name in ("parser.safetensors", "parser.json"):
+        (mine / "parser" / name).write_text("{")
+        done = dinar("avatar", photo, "--out", tmp_path / "out", "--weights", mine)
+        refused(done, "cannot be read .*run `dinar repro`", code=1)
+    assert not (tmp_path / "out").exists()
 
 
 def edit_card(folder: Path, change: Callable[[dict], None]) -> None:
@@ -355,3 +374,13 @@ def test_an_unknown_motion_names_those_that_are_known() -> None:
 
 def test_a_video_needs_a_name_that_says_what_it_is(alice: Path, tmp_path: Path) -> None:
     refused(dinar("animate", alice, "--out", tmp_path / "walk.gif"), r"\.webp or \.mp4")
+
+
+def test_all_steps_are_shown_from_the_start_on_a_terminal_and_as_they_begin_elsewhere() -> None:
+    for terminal, expected in ((True, ["looking", "fitting"]), (False, ["looking"])):
+        out = io.StringIO()
+        with show_steps(Console(file=out, force_terminal=terminal, width=80), ["looking", "fitting"]) as step:
+            step("looking", 1, 4)
+            step("looking", 2, 4)
+        assert [name for name in ("looking", "fitting") if name in out.getvalue()] == expected
+        assert ("2/4" in out.getvalue()) == terminal
