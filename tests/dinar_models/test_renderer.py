@@ -1,0 +1,123 @@
+"""The neural renderer where its heads say nothing, so that what remains is known."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dinar_models.losses import dice
+from dinar_models.renderer import ConvBlock, Head, Renderer, ResidualBlock
+from dinar_models.types import NeuralTexture
+
+
+def random(*shape: int, seed: int = 5) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def renderer(*, colour_skip: bool, quiet: bool = True) -> Renderer:
+    """A tiny one in eval mode; a quiet one has heads that give zeros."""
+    torch.manual_seed(0)
+    net = Renderer(base=4, blocks=1, kernel=3, rgb_blocks=1, mask_blocks=1, colour_skip=colour_skip).eval()
+    if quiet:
+        for head in (net.rgb_head, net.mask_head):
+            nn.init.zeros_(last_conv(head).weight)
+    return net
+
+
+def last_conv(head: Head) -> nn.Conv2d:
+    last = head[-1]
+    assert isinstance(last, nn.Conv2d)
+    return last
+
+
+def half_covered() -> tuple[Tensor, Tensor]:
+    """(raster, uv) of 16 × 16 pixels: the left half is body, of which the upper half has a colour."""
+    uv = torch.full((1, 16, 16, 2), -1.0)
+    uv[:, :, :8] = 0.5
+    filled = torch.zeros(1, 1, 16, 16)
+    filled[..., :8, :8] = 1
+    rgb = filled * torch.tensor([0.0, 0.5, 1.0]).view(1, 3, 1, 1)
+    return NeuralTexture.assemble(random(1, 16, 16, 16), rgb, filled, filled).data, uv
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def test_a_silent_net_gives_grey_and_half_a_mask() -> None:
+    rgb, mask = renderer(colour_skip=False)(*half_covered())
+    assert rgb.eq(0).all()
+    assert mask.eq(0.5).all()
+
+
+def test_a_silent_net_with_skip_shows_the_texture_and_the_silhouette() -> None:
+    """Colours × σ(3) where the texture has one; mask σ(±3)."""
+    rgb, mask = renderer(colour_skip=True)(*half_covered())
+    expected = sigmoid(3) * torch.tensor([-1.0, 0.0, 1.0]).view(1, 3, 1, 1)
+    torch.testing.assert_close(rgb[..., :8, :8], expected.expand(1, 3, 8, 8))
+    assert rgb[..., 8:, :].eq(0).all()
+    assert rgb[..., 8:].eq(0).all()
+    torch.testing.assert_close(mask[..., :8], torch.full((1, 1, 16, 8), sigmoid(3)))
+    torch.testing.assert_close(mask[..., 8:], torch.full((1, 1, 16, 8), sigmoid(-3)))
+
+
+def test_skip_mixes_the_nets_own_colour_by_the_fourth_output() -> None:
+    net = renderer(colour_skip=True).requires_grad_(False)
+    own_and_keep = torch.tensor([1.0, 1.0, 1.0, -3.0])  # keep half of the texture
+    last_conv(net.rgb_head).load_state_dict({"bias": own_and_keep}, strict=False)
+    rgb, _ = net(*half_covered())
+    own = math.tanh(1)
+    expected = torch.tensor([(own - 1) / 2, own / 2, (own + 1) / 2]).view(1, 3, 1, 1)
+    torch.testing.assert_close(rgb[..., :8, :8], expected.expand(1, 3, 8, 8))
+    torch.testing.assert_close(rgb[..., 8:], torch.full((1, 3, 16, 8), own))
+
+
+@pytest.mark.parametrize("colour_skip", [False, True])
+def test_dice_reaches_pixels_off_the_body(colour_skip: bool) -> None:
+    """A coat wider than the body: the published code's mask is clamped there and learns nothing."""
+    net = renderer(colour_skip=colour_skip)
+    _, mask = net(*half_covered())
+    mask.retain_grad()
+    dice(mask, torch.ones_like(mask)).sum().backward()
+    assert mask.grad is not None
+    assert (mask.grad[..., 8:] < 0).all()
+    bias = last_conv(net.mask_head).bias
+    assert bias is not None
+    assert bias.grad is not None
+    assert bias.grad.item() < 0
+
+
+@pytest.mark.parametrize("colour_skip", [False, True])
+def test_every_weight_learns_and_outputs_keep_their_range(colour_skip: bool) -> None:
+    net = renderer(colour_skip=colour_skip, quiet=False).train()
+    rgb, mask = net(*half_covered())
+    assert -1 <= rgb.min() <= rgb.max() <= 1
+    assert 0 <= mask.min() <= mask.max() <= 1
+    (rgb * random(1, 3, 16, 16)).sum().add((mask * random(1, 1, 16, 16)).sum()).backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_render_sees_the_generated_channels_and_the_coordinates() -> None:
+    net = renderer(colour_skip=False, quiet=False).requires_grad_(False)
+    raster, uv = half_covered()
+    rgb, _ = net(raster, uv)
+    other = raster.clone()
+    other[:, :16] *= -1
+    assert not torch.equal(net(other, uv)[0], rgb)
+    assert not torch.equal(net(raster, torch.where(uv >= 0, 0.9, uv))[0], rgb)
+
+
+def test_blocks_keep_unit_variance_at_the_start() -> None:
+    """Batch norm, then leaky ReLU of √2 x: mean square 2 · (1 + 0.04) / 2."""
+    torch.manual_seed(0)
+    block = ConvBlock(8, 8).requires_grad_(False)
+    assert block(random(4, 8, 24, 24)).square().mean().item() == pytest.approx(1.04, rel=0.05)
+
+
+def test_a_residual_block_of_zeros_is_an_identity() -> None:
+    block = ResidualBlock(4).eval().requires_grad_(False)
+    for p in block.parameters():
+        p.zero_()
+    x = random(1, 4, 8, 8)
+    assert torch.equal(block(x), x)
