@@ -40,6 +40,8 @@ class TrainAvatarParams(ObjectiveParams):
     renderer_base: int = Field(16, ge=4, description="channels after the first convolution (paper: 64)")
     renderer_blocks: int = Field(2, ge=1, description="residual blocks (paper: 3)")
     renderer_kernel: int = Field(3, ge=3, le=7, description="of the first and last convolution (paper: 7)")
+    rgb_blocks: int = Field(2, ge=0, description="3 × 3 blocks in the head for colours")
+    mask_blocks: int = Field(4, ge=0, description="3 × 3 blocks in the head for masks")
     style: int = Field(256, ge=16, description="length of the style vector (paper: 512)")
     colour_skip: bool = Field(True, description="render colours as a correction of the texture's (not paper)")
     margin: float = Field(
@@ -97,7 +99,7 @@ def build(params: TrainAvatarParams) -> AvatarNets:
     """Untrained nets of the sizes asked for."""
     names = (
         "image_size", "texture_size", "encoder_base", "generator_base", "renderer_base", "renderer_blocks",
-        "renderer_kernel", "style", "colour_skip", "margin",
+        "renderer_kernel", "rgb_blocks", "mask_blocks", "style", "colour_skip", "margin",
     )  # fmt: skip
     return AvatarNets(AvatarConfig(**{name: getattr(params, name) for name in names}))
 
