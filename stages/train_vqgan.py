@@ -55,6 +55,7 @@ class TrainVqganParams(ObjectiveParams):
     rgb_weight: float = Field(16.0, ge=0, description="of the colours' squared error (ours)")
     masks_weight: float = Field(2.0, ge=0, description="of the masks' squared error (ours)")
     image_weight: float = Field(0.5, ge=0, description="of eq. 4 through the frozen renderer (ours)")
+    image_every: int = Field(1, ge=1, description="steps between image losses, each so many times as heavy")
     codebook_weight: float = Field(1.0, ge=0, description="of the codebook's loss (ours)")
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints")
     dtype: DtypeChoice = "auto"
@@ -104,10 +105,14 @@ def run(params: TrainVqganParams, inputs: Paths, outputs: Paths, runtime: Runtim
         with autocast(runtime.device, dtype):
             texture = textures(nets, pairs, params.merged_share, generator)
             made = compress(vqgan.train(), texture, quantise=step >= switch)
-            shown = render(nets, made.texture, pairs)
-        image_loss, logs = objective.loss(shown, pairs)
         errors = texture_error(made.texture.data, texture.data, island) | {"codebook": made.codebook}
-        loss = params.image_weight * image_loss + params.texture_loss(errors)
+        loss = params.texture_loss(errors)
+        if step % params.image_every == 0:
+            with autocast(runtime.device, dtype):
+                shown = render(nets, made.texture, pairs)
+            image_loss, logs = objective.loss(shown, pairs)
+            loss = loss + params.image_every * params.image_weight * image_loss
+            loop.log(**logs)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vqgan.parameters(), 1.0)
@@ -116,8 +121,10 @@ def run(params: TrainVqganParams, inputs: Paths, outputs: Paths, runtime: Runtim
         if step > switch and step % RESTART_EVERY == 0:
             vqgan.codebook.restart_dead(made.z, generator)
         average.update_parameters(vqgan)
-        loop.log(**logs, **{f"texture_{name}": error.mean() for name, error in errors.items()})
-        loop.log(perplexity=vqgan.codebook.perplexity, **objective.update_discriminator(shown, pairs, step))
+        if step % params.image_every == 0:
+            loop.log(**objective.update_discriminator(shown, pairs, step))
+        loop.log(**{f"texture_{name}": error.mean() for name, error in errors.items()})
+        loop.log(perplexity=vqgan.codebook.perplexity)
     # Codes that restarted jump: their running mean would lie between old and new place.
     average.net.codebook.load_state_dict(vqgan.codebook.state_dict())
     with publish(outputs["vqgan"]) as folder:
