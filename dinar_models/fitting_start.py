@@ -200,7 +200,9 @@ def bent_limb(
     cosine = (upper * lower).sum(dim=1, keepdim=True).clamp(-1, 1)
     angle = cosine.acos()
     plain = _shortest_turn(along, upper) @ bend
-    aside = torch.where(angle > LEAST_BEND, lower - cosine * upper, plain)
+    across = lower - cosine * upper
+    has_plane = (angle > LEAST_BEND) & (across.norm(dim=1, keepdim=True) > 1e-3)  # not folded flat
+    aside = torch.where(has_plane, across, plain)
     aside = torch.nn.functional.normalize(aside - (aside * upper).sum(dim=1, keepdim=True) * upper, dim=1)
     turned = torch.stack([upper, aside, torch.linalg.cross(upper, aside)], dim=2)
     axis = torch.linalg.cross(along, bend)
