@@ -16,6 +16,7 @@ from dinar_models.vqgan import VQGAN
 from stages._core.cli import main
 from stages._core.digests import work_key
 from stages._core.params import StageParams
+from stages._core.precision import DtypeChoice, autocast, channels_last, resolve_dtype
 from stages._core.runtime import Runtime
 from stages._core.seeds import generator_for
 from stages._core.shards import ShardResult, build_store
@@ -23,6 +24,7 @@ from stages._core.stage import Paths, Stage, Summary
 from stages._core.store import open_store
 from stages._core.weights import load_weights, read_body_digests
 from stages._data.images import partial_textures
+from stages._data.models import load_nets
 
 SHARD_ROWS = 64
 
@@ -40,6 +42,7 @@ class EncodeLatentsParams(StageParams):
     splits: tuple[Literal["train", "val", "gate", "test"], ...] = Field(
         ("train", "val"), description="splits whose images are encoded"
     )
+    dtype: DtypeChoice = "auto"
     max_reject_ratio: float = Field(0.2, ge=0, le=1, description="share of images that may be rejected")
 
 
@@ -48,16 +51,21 @@ def run(params: EncodeLatentsParams, inputs: Paths, outputs: Paths, runtime: Run
     index = pairs_index(
         open_store(inputs["textures"], "textures").index, open_store(inputs["merged"], "merged").index, params
     )
+    dtype = resolve_dtype(params.dtype, runtime.device)
     vqgan = _vqgan(inputs["vqgan"], inputs["body"])
     return build_store(
         out=outputs["latents"],
         schema="latents",
         index=index.drop(columns="merged_row"),
         sizes={"t": vqgan.config.latent_size},
-        attrs={**params.model_dump(mode="json"), **read_body_digests(inputs["body"])},
+        attrs={**params.model_dump(mode="json"), "dtype": str(dtype), **read_body_digests(inputs["body"])},
         shard_rows=SHARD_ROWS,
         work=partial(
-            encode_shard, merged_rows=index["merged_row"].to_numpy(), inputs=dict(inputs), params=params
+            encode_shard,
+            merged_rows=index["merged_row"].to_numpy(),
+            inputs=dict(inputs),
+            params=params,
+            dtype=dtype,
         ),
         runtime=runtime,
         key=work_key(params, inputs.values()),
@@ -81,7 +89,12 @@ def pairs_index(textures: pd.DataFrame, merged: pd.DataFrame, params: EncodeLate
 
 @torch.no_grad()
 def encode_shard(
-    rows: range, *, merged_rows: np.ndarray, inputs: dict[str, Path], params: EncodeLatentsParams
+    rows: range,
+    *,
+    merged_rows: np.ndarray,
+    inputs: dict[str, Path],
+    params: EncodeLatentsParams,
+    dtype: torch.dtype,
 ) -> ShardResult:
     """Some rows; each merged texture is encoded once."""
     vqgan = _vqgan(inputs["vqgan"], inputs["body"])
@@ -102,22 +115,23 @@ def encode_shard(
             params.seed, "encode_latents", *(index.at[group[0], name] for name in GROUP)
         )
         nets = _nets(inputs["avatar"], inputs["body"])
-        texture, _ = partial_textures(group, inputs, nets, generator)
+        texture, _ = partial_textures(group, inputs, nets, generator, dtype=dtype)
         merged = open_store(inputs["merged"], "merged").read("texture", [int(row_of_merged)])
-        arrays["z_partial"][places] = vqgan.encode(texture.data).half().numpy()
-        arrays["z_merged"][places] = vqgan.encode(torch.from_numpy(merged).float()).half().numpy()
+        with autocast("cpu", dtype):
+            z = vqgan.encode(torch.cat([texture.data, torch.from_numpy(merged).float()])).half().numpy()
+        arrays["z_partial"][places], arrays["z_merged"][places] = z[:-1], z[-1:]
         arrays["mask"][places] = latent_mask(texture.filled, side).half().numpy()
     return ShardResult(arrays)
 
 
 @functools.lru_cache(maxsize=1)
 def _nets(avatar: Path, body: Path) -> AvatarNets:
-    return load_weights(avatar, "avatar", AvatarNets.from_config, read_body_digests(body))
+    return channels_last(load_nets(avatar, body, "cpu"))
 
 
 @functools.lru_cache(maxsize=1)
 def _vqgan(folder: Path, body: Path) -> VQGAN:
-    return load_weights(folder, "vqgan", VQGAN.from_config, read_body_digests(body))
+    return channels_last(load_weights(folder, "vqgan", VQGAN.from_config, read_body_digests(body)))
 
 
 STAGE = Stage(

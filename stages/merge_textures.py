@@ -16,13 +16,15 @@ from dinar_models.types import CHANNELS, NeuralTexture
 from stages._core.cli import main
 from stages._core.digests import work_key
 from stages._core.params import StageParams
+from stages._core.precision import DtypeChoice, channels_last, resolve_dtype
 from stages._core.runtime import Runtime
 from stages._core.seeds import generator_for
 from stages._core.shards import ShardResult, build_store
 from stages._core.stage import Paths, Stage, Summary
 from stages._core.store import open_store
-from stages._core.weights import load_weights, read_body_digests
+from stages._core.weights import read_body_digests
 from stages._data.images import partial_textures
+from stages._data.models import load_nets
 
 SHARD_ROWS = 4
 """Scans whose views go through the networks at once."""
@@ -41,20 +43,24 @@ class MergeTexturesParams(StageParams):
     )
     temperature: float = Field(10.0, gt=0, le=100, description="T of Eq. 5, per cosine of the viewing angle")
     min_views: int = Field(4, ge=1, description="valid views that a scan must have")
+    dtype: DtypeChoice = "auto"
     max_reject_ratio: float = Field(0.2, ge=0, le=1, description="share of scans that may be rejected")
 
 
 def run(params: MergeTexturesParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
     """Merge the views of every scan and variant of the chosen splits."""
+    dtype = resolve_dtype(params.dtype, runtime.device)
     index, views = merged_index(open_store(inputs["textures"], "textures").index, params)
     return build_store(
         out=outputs["merged"],
         schema="merged",
         index=index,
         sizes={"T": params.texture_size},
-        attrs={**params.model_dump(mode="json"), **read_body_digests(inputs["body"])},
+        attrs={**params.model_dump(mode="json"), "dtype": str(dtype), **read_body_digests(inputs["body"])},
         shard_rows=SHARD_ROWS,
-        work=partial(merge_shard, views=views, inputs=dict(inputs), params=params, device=runtime.device),
+        work=partial(
+            merge_shard, views=views, inputs=dict(inputs), params=params, device=runtime.device, dtype=dtype
+        ),
         runtime=runtime,
         key=work_key(params, [inputs[name] for name in STAGE.inputs]),
         max_reject_ratio=params.max_reject_ratio,
@@ -76,7 +82,13 @@ def merged_index(textures: pd.DataFrame, params: MergeTexturesParams) -> tuple[p
 
 @torch.no_grad()
 def merge_shard(
-    rows: range, *, views: list[list[int]], inputs: dict[str, Path], params: MergeTexturesParams, device: str
+    rows: range,
+    *,
+    views: list[list[int]],
+    inputs: dict[str, Path],
+    params: MergeTexturesParams,
+    device: str,
+    dtype: torch.dtype,
 ) -> ShardResult:
     """The merged textures of some scans; the noise depends on which rows a shard holds, which is fixed."""
     size = params.texture_size
@@ -87,7 +99,7 @@ def merge_shard(
         generator = generator_for(params.seed, "merge_textures", rows.start, device=device)
         nets = _nets(inputs["avatar"], inputs["body"], device)
         everything = [view for row in usable for view in views[row]]
-        partials, frontality = partial_textures(everything, inputs, nets, generator, device)
+        partials, frontality = partial_textures(everything, inputs, nets, generator, device, dtype)
         counts = [len(views[row]) for row in usable]
         per_scan = zip(usable, partials.data.split(counts), frontality.split(counts), strict=True)
         for row, data, cosine in per_scan:
@@ -101,7 +113,7 @@ def merge_shard(
 @functools.lru_cache(maxsize=1)
 def _nets(avatar: Path, body: Path, device: str) -> AvatarNets:
     """Loaded once per worker."""
-    return load_weights(avatar, "avatar", AvatarNets.from_config, read_body_digests(body)).to(device)
+    return channels_last(load_nets(avatar, body, device))
 
 
 STAGE = Stage(

@@ -10,6 +10,7 @@ from dinar_models.avatar import AvatarNets
 from dinar_models.body import BodyParams
 from dinar_models.cameras import Camera, Crop, crop_image
 from dinar_models.types import NeuralTexture
+from stages._core.precision import autocast
 from stages._core.schemas import BODY_ARRAYS
 from stages._core.store import Store, open_store
 
@@ -52,10 +53,15 @@ def partial_textures(
     nets: AvatarNets,
     generator: torch.Generator,
     device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[NeuralTexture, Tensor]:
-    """All 21 channels that single images give (eq. 2), and their frontality (B, T, T) in [0, 1]."""
+    """All 21 channels that single images give (eq. 2), and their frontality (B, T, T) in [0, 1].
+
+    The networks run in `dtype`.
+    """
     rgb, mask = encoder_input(rows, inputs, nets.config.image_size, device)
-    generated = nets.generate(rgb, mask, generator).float()
+    with autocast(device, dtype):
+        generated = nets.generate(rgb, mask, generator).float()
     store = open_store(inputs["textures"], "textures")
     colour, sampled, filled, frontality = (
         torch.from_numpy(store.read(name, list(rows))).to(device).float() / 255
