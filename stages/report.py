@@ -64,17 +64,10 @@ def run(params: ReportParams, inputs: Paths, outputs: Paths, runtime: Runtime) -
 def metrics_section(path: Path) -> Section:
     """All metrics; the novel view beside its baselines."""
     metrics = json.loads(path.read_text())
-    baselines = metrics.get("baselines", {})
+    same, novel, baselines = (metrics.get(key) or {} for key in ("same_view", "novel_view", "baselines"))
+    columns = (same, novel, baselines.get("mirror") or {}, baselines.get("mean_fill") or {})
     table: list[list[Any]] = [["metric", "DINAR, same view", "DINAR, novel view", "mirror", "mean fill"]]
-    keys = list(dict.fromkeys([*metrics["same_view"], *metrics["novel_view"]]))
-    for key in keys:
-        columns = (
-            metrics["same_view"],
-            metrics["novel_view"],
-            baselines.get("mirror"),
-            baselines.get("mean_fill"),
-        )
-        table.append([key, *((c or {}).get(key) for c in columns)])
+    table += [[key, *(column.get(key) for column in columns)] for key in dict.fromkeys([*same, *novel])]
     intervals = {"kid_effnet_interval": metrics.get("kid_effnet_interval") or {}}
     for group, values in _flat(metrics.get("fit", {}), metrics.get("parsing", {}), intervals):
         table.append([group, values, None, None, None])

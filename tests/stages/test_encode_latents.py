@@ -10,7 +10,6 @@ import torch
 from dinar_models.diffusion import latent_mask
 from dinar_models.vqgan import VQGAN
 from stages import encode_latents as stage
-from stages import merge_textures
 from stages._core.runtime import Runtime
 from stages._core.stage import Paths
 from stages._core.store import Store, open_store
@@ -42,13 +41,9 @@ def test_held_out_splits_make_no_pair_although_they_have_a_merged_texture() -> N
 
 
 @pytest.fixture(scope="module")
-def inputs(world: World, tmp_path_factory: pytest.TempPathFactory) -> Paths:
+def inputs(world: World, merged: Path) -> Paths:
     """The world's stores and its merged textures."""
-    root = tmp_path_factory.mktemp("merged")
-    params = merge_textures.MergeTexturesParams(seed=1, texture_size=TEXTURE)
-    chosen = world.inputs(*merge_textures.STAGE.inputs)
-    merge_textures.run(params, chosen, Paths({"merged": root / "merged"}), Runtime(work_root=root / "work"))
-    return world.inputs(*(n for n in stage.STAGE.inputs if n != "merged"), merged=root / "merged")
+    return world.inputs(*(n for n in stage.STAGE.inputs if n != "merged"), merged=merged)
 
 
 def encode(inputs: Paths, root: Path, params: stage.EncodeLatentsParams = PARAMS) -> Store:

@@ -3,10 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages import ingest
+from stages import ingest, render_views
 from stages._core.runtime import Runtime
 from stages._core.scan_store import SCANS_PER_GROUP, Scan, open_scans
 from stages._core.stage import Paths
+from stages._core.store import Store, open_store
 from stages.ingest import IngestParams
 from stages.sources.scans import LOADERS, load_obj_folder
 from tests.stages.raw_scans import write_box_scan, write_card
@@ -20,6 +21,15 @@ def run(tmp_path: Path, raw: Path, name: str, params: IngestParams = PARAMS) -> 
     out = tmp_path / name / "scans"
     ingest.run(params, Paths({"raw": raw, "card": write_card(tmp_path)}), Paths({"scans": out}), runtime)
     return out
+
+
+def views(tmp_path: Path, name: str) -> Store:
+    """Front and back of each scan of an ingested store."""
+    params = render_views.RenderViewsParams(seed=0, image_size=64, views=2, variants=1)
+    runtime = Runtime(work_root=tmp_path / "work", runs_root=tmp_path / "runs")
+    scans, out = tmp_path / name / "scans", tmp_path / name / "views"
+    render_views.run(params, Paths({"scans": scans}), Paths({"views": out}), runtime)
+    return open_store(out, "views")
 
 
 def test_bad_scans_are_rejected_with_the_reason_and_the_others_go_through(tmp_path: Path) -> None:
@@ -42,6 +52,13 @@ def test_bad_scans_are_rejected_with_the_reason_and_the_others_go_through(tmp_pa
         expected = clean.read(clean.index["scan"].tolist().index(name))
         np.testing.assert_array_equal(store.read(row).vertices, expected.vertices)
         np.testing.assert_array_equal(store.read(row).textures[0], expected.textures[0])
+    rendered, alone = views(tmp_path, "dirty_store"), views(tmp_path, "clean_store")
+    assert rendered.index["scan"].tolist() == np.repeat(store.index["scan"], 2).tolist()
+    for name in clean.index["scan"]:
+        rows, same = rendered.ok_rows(scan=name), alone.ok_rows(scan=name)
+        np.testing.assert_array_equal(rendered.read("rgb", rows), alone.read("rgb", same))
+    lost = rendered.index[~rendered.index["ok"]]
+    assert dict(zip(lost["scan"], lost["reason"], strict=True)) == rejected
 
 
 def test_too_many_rejects_stop_the_stage_and_leave_no_output(tmp_path: Path) -> None:

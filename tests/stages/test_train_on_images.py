@@ -1,0 +1,166 @@
+"""train_avatar → train_vqgan → finetune_avatar on the small world: what each may change, and exact resumes."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from stages import finetune_avatar, train_avatar, train_vqgan
+from stages._core.params import StageParams
+from stages._core.runtime import Runtime
+from stages._core.stage import Paths
+from stages._core.store import open_store
+from stages._core.train_loop import TrainLoop
+from stages._core.weights import WeightsError, read_body_digests
+from tests.stages.tiny_world import IMAGE, TEXTURE, World, save_store
+
+STORES = ("views.tiny", "parsing.tiny", "bodies.tiny", "textures.tiny", "body")
+STEPS = 4
+COMMON = {
+    "seed": 3,
+    "image_size": IMAGE,
+    "datasets": ["tiny"],
+    "steps": STEPS,
+    "batch": 2,
+    "discriminator_base": 8,
+    "r1_every": 2,
+    "checkpoint_every": 2,
+    "dtype": "float32",
+}
+NETS = {"encoder_base": 8, "generator_base": 8, "renderer_base": 4, "renderer_blocks": 1, "style": 16}
+CODES = {"widths": [8, 16], "layers": 1, "groups": 4, "codes": 8}
+
+
+@dataclass(frozen=True)
+class Training:
+    """A stage, its parameters, the folders of weights that it reads, and the name of its output."""
+
+    stage: ModuleType
+    params: StageParams
+    reads: tuple[str, ...]
+    output: str
+
+    def run(self, inputs: Paths, out: Path, work: Path) -> dict:
+        runtime = Runtime(work_root=work / "work", runs_root=work / "runs")
+        return self.stage.run(self.params, inputs, Paths({self.output: out}), runtime)
+
+
+AVATAR = train_avatar.TrainAvatarParams(texture_size=TEXTURE, validate_every=2, **NETS, **COMMON)
+VQGAN = train_vqgan.TrainVqganParams(texture_size=TEXTURE, **CODES, **COMMON)
+FINETUNE = finetune_avatar.FinetuneAvatarParams(**COMMON)
+CHAIN = {
+    "avatar": Training(train_avatar, AVATAR, (), "avatar"),
+    "vqgan": Training(train_vqgan, VQGAN, ("avatar",), "vqgan"),
+    "finetuned": Training(finetune_avatar, FINETUNE, ("avatar", "vqgan"), "avatar"),
+}
+
+
+def inputs_of(name: str, world: World, trained: Path) -> Paths:
+    return world.inputs(*STORES, **{read: trained / read for read in CHAIN[name].reads})
+
+
+@pytest.fixture(scope="module")
+def trained(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders avatar, vqgan and finetuned, made one after the other by runs that nothing stopped."""
+    root = tmp_path_factory.mktemp("trained")
+    for name, training in CHAIN.items():
+        summary = training.run(inputs_of(name, world, root), root / name, root)
+        assert summary["people"] == 1
+        assert summary["steps"] == STEPS
+    return root
+
+
+def same_files(first: Path, second: Path) -> bool:
+    names = sorted(p.name for p in first.iterdir())
+    assert names == sorted(p.name for p in second.iterdir())
+    return all((first / n).read_bytes() == (second / n).read_bytes() for n in names)
+
+
+@pytest.mark.parametrize("name", CHAIN)
+def test_killed_after_a_checkpoint_and_resumed_it_ends_with_the_same_bytes(
+    name: str, world: World, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+
+    class Killed(TrainLoop):
+        def log(self, **values: float | torch.Tensor) -> None:
+            super().log(**values)
+            steps.append(self.step)
+            if self.step == 3 and steps.count(0):
+                raise KeyboardInterrupt
+
+    training, inputs, out = CHAIN[name], inputs_of(name, world, trained), tmp_path / "out"
+    monkeypatch.setattr(training.stage, "TrainLoop", Killed)
+    with pytest.raises(KeyboardInterrupt):
+        training.run(inputs, out, tmp_path)
+    assert not out.exists()
+    steps.clear()
+    training.run(inputs, out, tmp_path)
+    assert set(steps) == {2, 3}
+    assert same_files(out, trained / name)
+    assert not list((tmp_path / "work").rglob("checkpoint.pt"))
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"), [("avatar", "avatar"), ("vqgan", "vqgan"), ("finetuned", "avatar")]
+)
+def test_weights_say_their_sizes_and_the_body_they_belong_to(
+    folder: str, name: str, world: World, trained: Path
+) -> None:
+    card = json.loads((trained / folder / f"{name}.json").read_text())
+    assert card["digests"] == read_body_digests(world.paths["body"])
+    assert card["config"]["texture_size"] == TEXTURE
+    last = json.loads((trained / folder / "history.jsonl").read_text().splitlines()[-1])
+    assert last.pop("step") == STEPS
+    assert len(last) > 5
+    assert all(np.isfinite(value) for value in last.values())
+
+
+def test_finetuning_changes_the_renderer_only(trained: Path) -> None:
+    """Else the latents of the autoencoder would lose their meaning."""
+    before, after = (load_file(trained / name / "avatar.safetensors") for name in ("avatar", "finetuned"))
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"renderer"}
+
+
+def test_the_autoencoder_ends_quantised_with_its_codes_in_use(trained: Path) -> None:
+    tensors = load_file(trained / "vqgan/vqgan.safetensors")
+    assert tensors["codebook.vectors"].shape == (CODES["codes"], 6)
+    last = json.loads((trained / "vqgan/history.jsonl").read_text().splitlines()[-1])
+    assert last["texture_codebook"] > 0
+    assert 1 < last["perplexity"] <= CODES["codes"]
+
+
+def test_held_out_people_are_never_looked_at(world: World, trained: Path, tmp_path: Path) -> None:
+    """With noise in place of the gate and test people every byte stays, and a val person moves no weight."""
+    views = open_store(world.paths["views"], "views")
+    arrays = {name: views[name][:] for name in views.schema.arrays}
+    noise = np.random.default_rng(0).integers(0, 255, arrays["rgb"].shape, dtype=np.uint8)
+    held_out = views.index["split"].isin(["gate", "test"]).to_numpy()
+    arrays["rgb"][held_out] = noise[held_out]
+    save_store(tmp_path / "held_out", "views", views.index, arrays)
+    not_learnt = (views.index["split"] != "train").to_numpy()
+    arrays["rgb"][not_learnt] = noise[not_learnt]
+    save_store(tmp_path / "not_learnt", "views", views.index, arrays)
+    for name in ("held_out", "not_learnt"):
+        inputs = Paths({**world.inputs(*STORES), "views.tiny": tmp_path / name})
+        CHAIN["avatar"].run(inputs, tmp_path / f"{name}_avatar", tmp_path)
+    assert same_files(tmp_path / "held_out_avatar", trained / "avatar")
+    weights = [
+        folder / "avatar.safetensors" for folder in (tmp_path / "not_learnt_avatar", trained / "avatar")
+    ]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_weights_of_another_body_are_refused(world: World, trained: Path, tmp_path: Path) -> None:
+    body = tmp_path / "body"
+    body.mkdir()
+    (body / "body.json").write_text('{"body_digest": "other", "atlas_digest": "other"}')
+    inputs = Paths({**inputs_of("vqgan", world, trained), "body": body})
+    with pytest.raises(WeightsError, match=r"avatar belongs to body .* but the body here is other"):
+        CHAIN["vqgan"].run(inputs, tmp_path / "out", tmp_path)
