@@ -41,6 +41,7 @@ class ReconstructionRules:
         tune_steps: optimisation steps of the seen texels' colours through the renderer; 0 = none.
         tune_rate: their step size, of a colour range of 1.
         perceptual_weight: of the perceptual term beside the squared error.
+        dtype: in which the networks run.
     """
 
     steps: int = 25
@@ -50,6 +51,11 @@ class ReconstructionRules:
     tune_steps: int = 64
     tune_rate: float = 4e-3
     perceptual_weight: float = 0.05
+    dtype: torch.dtype = torch.float32
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Run a block in `dtype`."""
+        return torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
 @dataclass
@@ -155,8 +161,9 @@ def reconstruct(
     tables = atlas.tables(inputs.sample.rgb.shape[-1])
     island = torch.from_numpy(tables.island_mask)
     with torch.no_grad():
-        partial = partial_texture(nets, inputs, generator)
-        decoded = complete(vqgan, diffusion, partial, rules, generator, progress)
+        with rules.autocast(inputs.rgb.device):
+            partial = partial_texture(nets, inputs, generator)
+            decoded = complete(vqgan, diffusion, partial, rules, generator, progress)
         if rules.adjust_colour:
             decoded = adjust_colour(decoded, partial)
         data, coverage = composite(decoded.data, partial.data, inputs.sample.filled, island)
@@ -220,11 +227,14 @@ def tune_colours(
     nets.eval().requires_grad_(False)
     for step in range(rules.tune_steps):
         tuned = _with_rgb(texture, texture.rgb + weight * change)
-        rgb, mask = nets.render(tuned, inputs.uv)
-        image = over_white(rgb, mask)
-        loss = (image - inputs.target).square().mean((1, 2, 3)).sum()
-        if distance is not None:
-            loss = loss + rules.perceptual_weight * _cropped(distance, image, inputs.target, generator).sum()
+        with rules.autocast(inputs.rgb.device):
+            rgb, mask = nets.render(tuned, inputs.uv)
+            image = over_white(rgb, mask).float()
+            loss = (image - inputs.target).square().mean((1, 2, 3)).sum()
+            if distance is not None:
+                loss = (
+                    loss + rules.perceptual_weight * _cropped(distance, image, inputs.target, generator).sum()
+                )
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

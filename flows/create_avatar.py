@@ -29,6 +29,7 @@ from flows.model_folders import ModelFolder, find_models, reading
 from flows.motions import Motion, find_motion
 from flows.steps import Step, show_steps
 from flows.videos import check_video_path, write_video
+from stages._core.precision import resolve_dtype
 from stages._core.publish import publish
 from stages._core.seeds import generator_for
 from stages._data.models import AvatarModels, load_models, load_nets, load_surface
@@ -41,8 +42,6 @@ DATA = Path(__file__).parents[1] / "data"
 
 DEVICE = "cpu"
 """One photo takes a minute on two cores."""
-
-RULES = ReconstructionRules()
 
 DOUBTFUL = FitBodyParams.model_validate({})
 """Fits that the pipeline would leave out get a warning…"""
@@ -89,7 +88,7 @@ def create_avatar(
     weights: str,
     seed: int,
     console: Console,
-    rules: ReconstructionRules = RULES,
+    rules: ReconstructionRules | None = None,
     data: Path = DATA,
 ) -> None:
     """Make the avatar folder `out` from a photo of one person.
@@ -106,6 +105,7 @@ def create_avatar(
         WeightsError: weights are missing or do not belong together.
     """
     check_target(out)
+    rules = rules or ReconstructionRules(dtype=resolve_dtype("auto", DEVICE))
     where = find_models(weights, data)
     console.print(f"weights: {where}", soft_wrap=True, markup=False)
     with show_steps(console, AVATAR_STEPS) as step:

@@ -126,7 +126,7 @@ def encode_shard(
 
 @functools.lru_cache(maxsize=1)
 def _nets(avatar: Path, body: Path) -> AvatarNets:
-    return channels_last(load_nets(avatar, body, "cpu"))
+    return load_nets(avatar, body, "cpu")
 
 
 @functools.lru_cache(maxsize=1)

@@ -16,7 +16,7 @@ from dinar_models.types import CHANNELS, NeuralTexture
 from stages._core.cli import main
 from stages._core.digests import work_key
 from stages._core.params import StageParams
-from stages._core.precision import DtypeChoice, channels_last, resolve_dtype
+from stages._core.precision import DtypeChoice, resolve_dtype
 from stages._core.runtime import Runtime
 from stages._core.seeds import generator_for
 from stages._core.shards import ShardResult, build_store
@@ -113,7 +113,7 @@ def merge_shard(
 @functools.lru_cache(maxsize=1)
 def _nets(avatar: Path, body: Path, device: str) -> AvatarNets:
     """Loaded once per worker."""
-    return channels_last(load_nets(avatar, body, device))
+    return load_nets(avatar, body, device)
 
 
 STAGE = Stage(

@@ -21,6 +21,7 @@ from dinar_models.reconstruction import (
 from stages._core.cli import main
 from stages._core.digests import work_key
 from stages._core.params import StageParams
+from stages._core.precision import DtypeChoice, resolve_dtype
 from stages._core.runtime import Runtime
 from stages._core.schemas import BODY_ARRAYS
 from stages._core.seeds import generator_for
@@ -51,12 +52,13 @@ class ReconstructParams(StageParams):
     tune_steps: int = Field(64, ge=0, le=1000, description="steps of the colours' tuning on the photo")
     tune_rate: float = Field(4e-3, gt=0, le=1, description="their step size, colours in [0, 1]")
     perceptual_weight: float = Field(0.05, ge=0, description="of the tuning's perceptual term")
+    dtype: DtypeChoice = "auto"
     max_reject_ratio: float = Field(0.3, ge=0, le=1, description="share of people that may be rejected")
 
-    def rules(self) -> ReconstructionRules:
+    def rules(self, dtype: torch.dtype) -> ReconstructionRules:
         """The same for the model."""
-        names = ReconstructionRules.__dataclass_fields__
-        return ReconstructionRules(**{name: getattr(self, name) for name in names})
+        names = set(ReconstructionRules.__dataclass_fields__) - {"dtype"}
+        return ReconstructionRules(dtype=dtype, **{name: getattr(self, name) for name in names})
 
 
 def run(params: ReconstructParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
@@ -67,14 +69,15 @@ def run(params: ReconstructParams, inputs: Paths, outputs: Paths, runtime: Runti
             f"no front view of splits {', '.join(params.splits)} in {', '.join(params.datasets)}"
         )
     nets = load_nets(inputs["avatar"], inputs["body"], runtime.device)
+    dtype = resolve_dtype(params.dtype, runtime.device)
     return build_store(
         out=outputs["avatars"],
         schema="avatars",
         index=people,
         sizes={"T": nets.config.texture_size},
-        attrs={**params.model_dump(mode="json"), **read_body_digests(inputs["body"])},
+        attrs={**params.model_dump(mode="json"), "dtype": str(dtype), **read_body_digests(inputs["body"])},
         shard_rows=PEOPLE_PER_SHARD,
-        work=_Work(people, dict(inputs), params, runtime.device),
+        work=_Work(people, dict(inputs), params.seed, params.rules(dtype), runtime.device),
         runtime=runtime,
         key=work_key(params, inputs.values()),
         max_reject_ratio=params.max_reject_ratio,
@@ -98,9 +101,14 @@ class _Work:
     """Picklable work on a range of people."""
 
     def __init__(
-        self, people: pd.DataFrame, inputs: dict[str, Path], params: ReconstructParams, device: str
+        self,
+        people: pd.DataFrame,
+        inputs: dict[str, Path],
+        seed: int,
+        rules: ReconstructionRules,
+        device: str,
     ) -> None:
-        self.people, self.inputs, self.params, self.device = people, inputs, params, device
+        self.people, self.inputs, self.seed, self.rules, self.device = people, inputs, seed, rules, device
 
     def __call__(self, rows: range) -> ShardResult:
         models = load_models(self.inputs, self.device)
@@ -111,9 +119,9 @@ class _Work:
             places = (lines.index - rows.start).tolist()
             photos, bodies = self._photos(dataset, lines, models)
             names = lines["subject"].tolist()
-            generator = generator_for(self.params.seed, "reconstruct", *names, device=self.device)
+            generator = generator_for(self.seed, "reconstruct", *names, device=self.device)
             made = reconstruct(
-                nets, models.vqgan, models.diffusion, photos, atlas, self.params.rules(), generator=generator,
+                nets, models.vqgan, models.diffusion, photos, atlas, self.rules, generator=generator,
             )  # fmt: skip
             tables = atlas.tables(size)
             textures = {

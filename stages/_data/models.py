@@ -11,6 +11,7 @@ from dinar_models.rasterize.base import make_rasterizer
 from dinar_models.surface import Surface
 from dinar_models.uv_atlas import Atlas
 from dinar_models.vqgan import VQGAN
+from stages._core.precision import channels_last
 from stages._core.weights import load_weights, read_body_digests
 
 
@@ -45,7 +46,8 @@ def load_models(folders: Mapping[str, Path], device: str) -> AvatarModels:
 
 def load_nets(avatar: Path, body: Path, device: str) -> AvatarNets:
     """Encoder, generator and renderer."""
-    return load_weights(avatar, "avatar", AvatarNets.from_config, read_body_digests(body)).to(device)
+    nets = load_weights(avatar, "avatar", AvatarNets.from_config, read_body_digests(body))
+    return channels_last(nets.to(device))
 
 
 def load_surface(body: Path, device: str) -> Surface:
