@@ -32,7 +32,7 @@ SCALES = {"head": 1.25, "left_eye": 1.5, "right_eye": 1.5, "left_eye_back": 0.35
           "mouth": 0.3, "left_socket": 0.3, "right_socket": 0.3}  # fmt: skip
 """Lengths of some islands relative to the body's: the face matters more, what is never seen less."""
 
-ITERATIONS = {"left_foot": 3, "right_foot": 3}
+ITERATIONS = dict.fromkeys(("left_foot", "right_foot", "left_sole", "right_sole"), 4)
 """SLIM steps, 20 elsewhere: further ones pull neighbouring toes over each other."""
 
 # SMPL-X joints by number.

@@ -45,8 +45,9 @@ PART_NAMES = (
 )
 """Islands of the atlas; a face's part is its index here."""
 
-SOLE_NORMAL = -0.35
-"""Faces of the feet whose normal points down more than this are sole."""
+SOLE_NORMAL = -0.1
+"""Faces of the feet whose normal points down more than this are sole: toes are halved, so that they lie flat side
+by side in both islands."""
 
 HIDDEN_SHARE = 0.02
 """Faces of the head that are seen from less than this share of directions line a cavity."""
