@@ -1,11 +1,13 @@
 """Both backends on triangles worked out by hand, and against each other."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from dinar_models.body import BodyModel, BodyParams
 from dinar_models.cameras import Camera, orbit_camera
 from dinar_models.rasterize.base import Rasterizer, make_rasterizer, uv_raster
 
@@ -124,6 +126,25 @@ def test_embree_agrees_with_pytorch3d() -> None:
     assert both.sum() > 3000
     assert (weights[..., 0, :] - ours.barycentric)[both].abs().max() < 1e-4
     torch.testing.assert_close(depth[..., 0][both], ours.depth[both], atol=1e-5, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_backends_agree_on_the_body(tiny_body: Path) -> None:
+    """Its 27 000 faces are smaller than these pixels: the face under each centre, its weights, its depth."""
+    pytest.importorskip("pytorch3d")
+    body = BodyModel.load(tiny_body)
+    vertices = body(BodyParams.zeros(1)).vertices
+    camera = orbit_camera(0.4, 0.1, 2.5, target=torch.tensor([0.0, -0.2, 0.0]), size=96, fov=0.8)
+    first, second = (
+        make_rasterizer(b).rasterize(vertices, body.faces, camera) for b in ("embree", "pytorch3d")
+    )
+    same = first.face_id == second.face_id
+    assert same[first.covered].float().mean() >= 0.999
+    assert torch.equal(first.covered, second.covered)
+    both = same & first.covered
+    assert both.sum() > 700
+    assert (first.barycentric - second.barycentric)[both].abs().max() < 1e-4
+    torch.testing.assert_close(first.depth[both], second.depth[both], atol=1e-5, rtol=0)
 
 
 def test_a_photos_long_focal_length_costs_no_precision() -> None:
