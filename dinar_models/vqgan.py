@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers.models.autoencoders.vae import Decoder, Encoder
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -35,6 +36,8 @@ class VQGANConfig:
         layers: residual blocks per level, one more in the decoder.
         groups: of the group norms.
         codes: entries of the codebook.
+        skip: a linear path beside encoder and decoder carries the mean colours (not in the paper): minutes on a
+            CPU then go into what a mean does not tell.
     """
 
     texture_size: int = 256
@@ -42,6 +45,7 @@ class VQGANConfig:
     layers: int = 2
     groups: int = 16
     codes: int = 8192
+    skip: bool = False
 
     @property
     def latent_size(self) -> int:
@@ -157,6 +161,9 @@ class VQGAN(nn.Module):
         self.decoder = Decoder(LATENT_CHANNELS, len(CHANNELS), ("UpDecoderBlock2D",) * levels, **sizes)
         self.to_latent = nn.Conv2d(LATENT_CHANNELS, LATENT_CHANNELS, 1)
         self.from_latent = nn.Conv2d(LATENT_CHANNELS, LATENT_CHANNELS, 1)
+        self.skip = LinearSkip(2 ** (levels - 1)) if config.skip else None
+        if self.skip is not None:
+            self._start_linear()
         self.codebook = Codebook(config.codes)
         self.rgb_head, self.mask_head = OutputHead(3), OutputHead(2)
 
@@ -171,7 +178,8 @@ class VQGAN(nn.Module):
 
     def encode(self, texture: Float[Tensor, "b 21 t t"]) -> Float[Tensor, "b 6 h w"]:
         """The latent before quantising."""
-        return self.to_latent(self.encoder(texture))
+        z = self.encoder(texture)
+        return self.to_latent(z if self.skip is None else z + self.skip.down(texture))
 
     def decode(self, z: Float[Tensor, "b 6 h w"]) -> Float[Tensor, "b 21 t t"]:
         """Quantise, then decode. RGB and masks are near [0, 1], not clamped to it."""
@@ -179,12 +187,23 @@ class VQGAN(nn.Module):
 
     def decode_codes(self, z: Float[Tensor, "b 6 h w"]) -> Float[Tensor, "b 21 t t"]:
         """Decode without quantising."""
-        out = self.decoder(self.from_latent(z))
-        texture = NeuralTexture(out)
+        h = self.from_latent(z)
+        out = self.decoder(h)
+        texture = NeuralTexture(out if self.skip is None else out + self.skip.up(h))
         masks = self.mask_head(torch.cat([texture.sampled, texture.filled], dim=1))
         return NeuralTexture.assemble(
             texture.generated, self.rgb_head(texture.rgb), masks[:, :1], masks[:, 1:]
         ).data
+
+    @torch.no_grad()
+    def _start_linear(self) -> None:
+        """Let the linear path alone speak at first: nothing changes the latent, the nets whisper."""
+        for conv in (self.to_latent, self.from_latent):
+            nn.init.dirac_(conv.weight)
+            _zero_bias(conv)
+        for net in (self.encoder, self.decoder):
+            net.conv_out.weight.mul_(0.1)
+            _zero_bias(net.conv_out)
 
     @torch.no_grad()
     def start_codebook(self, latents: Float[Tensor, "n 6 h w"], generator: torch.Generator) -> None:
@@ -204,6 +223,31 @@ class VQGAN(nn.Module):
         into.weight.div_(deviation[:, None, None, None])
         rows = ((latents - mean[:, None, None]) / deviation[:, None, None]).permute(0, 2, 3, 1)
         self.codebook.start(rows.reshape(-1, LATENT_CHANNELS), generator)
+
+
+class LinearSkip(nn.Module):
+    """Block means to the latent and back, bilinearly: at first colours in three channels, B_fill in a fourth."""
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.into = nn.Conv2d(len(CHANNELS), LATENT_CHANNELS, 1, bias=False)
+        self.out = nn.Conv2d(LATENT_CHANNELS, len(CHANNELS), 1, bias=False)
+        nn.init.zeros_(self.into.weight)
+        nn.init.zeros_(self.out.weight)
+        carried = [CHANNELS.index(name) for name in ("rgb_r", "rgb_g", "rgb_b", "filled")]
+        with torch.no_grad():
+            for latent, channel in enumerate(carried):
+                self.into.weight[latent, channel] = self.out.weight[channel, latent] = 1.0
+            self.out.weight[CHANNELS.index("sampled"), carried.index(CHANNELS.index("filled"))] = 1.0
+
+    def down(self, texture: Float[Tensor, "b 21 t t"]) -> Float[Tensor, "b 6 h w"]:
+        """Part of the latent."""
+        return self.into(F.avg_pool2d(texture, self.factor))
+
+    def up(self, h: Float[Tensor, "b 6 h w"]) -> Float[Tensor, "b 21 t t"]:
+        """Part of the decoded texture."""
+        return F.interpolate(self.out(h), scale_factor=self.factor, mode="bilinear", align_corners=False)
 
 
 class OutputHead(nn.Sequential):
@@ -236,6 +280,11 @@ def texture_error(
         "rgb": _mean_over(groups.rgb.mean(1, keepdim=True), filled),
         "masks": _mean_over((groups.sampled + groups.filled) / 2, inside),
     }
+
+
+def _zero_bias(conv: nn.Conv2d) -> None:
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
 
 
 def _mean_over(values: Float[Tensor, "b 1 t t"], weight: Tensor) -> Float[Tensor, " b"]:
