@@ -44,9 +44,12 @@ def seen_texels(columns: slice) -> Tensor:
 
 
 def test_mirror_brings_the_front_to_the_back(tables: AtlasTables) -> None:
-    completed, partial = textures(seen_texels(slice(0, 4)))
+    """Even where another part of the back is seen, which is nearer in space: depth does not count."""
+    seen = seen_texels(slice(0, 4))
+    seen[:6, 7] = True
+    completed, partial = textures(seen)
     filled = mirror_fill(completed, partial, tables)
-    torch.testing.assert_close(filled.rgb[..., :6, 4:], partial.rgb[..., :6, :4])
+    torch.testing.assert_close(filled.rgb[..., :6, 4:7], partial.rgb[..., :6, :3])
 
 
 def test_mirror_takes_the_nearest_where_the_very_spot_is_hidden_too(tables: AtlasTables) -> None:

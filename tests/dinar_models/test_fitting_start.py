@@ -95,6 +95,17 @@ def test_view_with_exchanged_sides_is_found() -> None:
     assert exchanged.tolist() == [[False, False, False, True, False, False]]
 
 
+def test_sides_that_fit_either_way_stay() -> None:
+    """A pair 1 cm from the midline, both keypoints 8 px off: exchanging explains that as badly."""
+    points, camera = torch.tensor([[0.01, 0.2, 0.0], [-0.01, 0.2, 0.0]]), around()
+    xyc = seen(points, camera)
+    xyc[0, 3, :, 1] += 8
+    exchanged = exchanged_views(
+        Rays.through(xyc, camera), points[None], torch.ones(1, 2), torch.tensor([1, 0])
+    )
+    assert not exchanged[0, 3]
+
+
 def test_rigid_motion_is_recovered() -> None:
     source, vector, shift = random(2, 4, 3), random(2, 3, seed=1), random(2, 3, seed=2)
     rotation = rotation_matrix(vector)
