@@ -28,7 +28,7 @@ def runtime(tmp_path: Path) -> Runtime:
 def avatars(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The avatars of gate person c and test person d."""
     root = tmp_path_factory.mktemp("avatars")
-    params = reconstruct.ReconstructParams(seed=2, datasets=["tiny"], steps=2, tune_steps=2)
+    params = reconstruct.ReconstructParams(seed=2, datasets=["tiny"], steps=2, tune_steps=2, dtype="float32")
     names = ("views.tiny", "parsing.tiny", "bodies_single.tiny", "body", "avatar", "vqgan", "diffusion")
     runtime = Runtime(work_root=root / "work", runs_root=root / "runs")
     reconstruct.run(params, world.inputs(*names), Paths({"avatars": root / "avatars"}), runtime)
@@ -66,7 +66,7 @@ def measured(world: World, avatars: Path, tmp_path_factory: pytest.TempPathFacto
 def merged(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The merged textures of train person a and val person b."""
     root = tmp_path_factory.mktemp("merged")
-    params = merge_textures.MergeTexturesParams(seed=1, texture_size=TEXTURE)
+    params = merge_textures.MergeTexturesParams(seed=1, texture_size=TEXTURE, dtype="float32")
     chosen = world.inputs(*merge_textures.STAGE.inputs)
     merge_textures.run(params, chosen, Paths({"merged": root / "merged"}), Runtime(work_root=root / "work"))
     return root / "merged"

@@ -16,7 +16,7 @@ from stages._core.store import Store, open_store
 from stages._core.weights import WeightsError, load_weights
 from tests.stages.tiny_world import TEXTURE, VIEWS, World
 
-PARAMS = stage.EncodeLatentsParams(seed=1)
+PARAMS = stage.EncodeLatentsParams(seed=1, dtype="float32")
 
 
 def test_an_image_is_paired_with_the_merged_texture_of_its_scan_and_variant() -> None:

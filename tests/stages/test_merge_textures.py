@@ -35,7 +35,9 @@ def texture_index() -> pd.DataFrame:
     return index
 
 
-PARAMS = stage.MergeTexturesParams(seed=3, texture_size=TEXTURE, min_views=3, max_reject_ratio=0.5)
+PARAMS = stage.MergeTexturesParams(
+    seed=3, texture_size=TEXTURE, min_views=3, max_reject_ratio=0.5, dtype="float32"
+)
 
 
 def test_rows_are_scans_and_variants_of_the_chosen_splits() -> None:

@@ -15,7 +15,7 @@ from stages._core.stage import Paths
 from stages._core.store import Store, open_store
 from tests.stages.tiny_world import TEXTURE, VIEWS, World, save_store
 
-PARAMS = stage.ReconstructParams(seed=2, datasets=["tiny"], steps=2, tune_steps=2)
+PARAMS = stage.ReconstructParams(seed=2, datasets=["tiny"], steps=2, tune_steps=2, dtype="float32")
 
 
 def single_store(path: Path, lines: list[tuple]) -> Paths:
