@@ -1,12 +1,22 @@
 """The texture compressor: its codebook by hand, its folding of statistics, its error by group."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dinar_models.types import NeuralTexture
-from dinar_models.vqgan import DEAD_SHARE, USAGE_DECAY, VQGAN, Codebook, VQGANConfig, texture_error
+from dinar_models.vqgan import (
+    DEAD_SHARE,
+    USAGE_DECAY,
+    VQGAN,
+    Codebook,
+    LinearSkip,
+    VQGANConfig,
+    texture_error,
+)
 
 TINY = VQGANConfig(texture_size=16, widths=(4, 4, 4), layers=1, groups=2, codes=8)
 
@@ -105,9 +115,10 @@ def test_dead_codes_restart_at_latents_of_the_batch() -> None:
     assert book.restart_dead(latent((5, 5)), torch.Generator().manual_seed(0)) == 0
 
 
-def test_codebook_start_standardises_latents_and_changes_no_output() -> None:
+@pytest.mark.parametrize("skip", [False, True])
+def test_codebook_start_standardises_latents_and_changes_no_output(skip: bool) -> None:
     torch.manual_seed(0)
-    net = VQGAN(TINY).eval()
+    net = VQGAN(replace(TINY, skip=skip)).eval()
     textures = random(6, 21, 16, 16)
     with torch.no_grad():
         before = net.encode(textures)
@@ -128,6 +139,36 @@ def test_decode_quantises() -> None:
     with torch.no_grad():
         torch.testing.assert_close(net.decode(z), net.decode_codes(z), atol=1e-5, rtol=0)
         torch.testing.assert_close(net.decode(z + 1e-3), net.decode(z), atol=1e-5, rtol=0)
+
+
+def test_linear_path_carries_block_means_and_the_mask() -> None:
+    """Blocks of 4 × 4 texels: their mean colours and B_fill in the first four channels, and back into colours
+    and both masks."""
+    path, texture = LinearSkip(4).requires_grad_(False), random(1, 21, 16, 16)
+    means = F.avg_pool2d(texture, 4)
+    z = path.down(texture)
+    torch.testing.assert_close(z[:, :3], means[:, 16:19])
+    torch.testing.assert_close(z[:, 3], means[:, 20])
+    assert z[:, 4:].eq(0).all()
+    flat = torch.ones(1, 21, 16, 16) * torch.arange(21.0).view(21, 1, 1)
+    back = NeuralTexture(path.up(path.down(flat)))
+    assert back.generated.eq(0).all()
+    torch.testing.assert_close(back.rgb, flat[:, 16:19])
+    torch.testing.assert_close(back.sampled, flat[:, 20:])
+    torch.testing.assert_close(back.filled, flat[:, 20:])
+
+
+def test_a_net_with_a_linear_path_starts_there() -> None:
+    """One colour comes back before anything was learnt, but for the whisper of the nets."""
+    torch.manual_seed(0)
+    net = VQGAN(replace(TINY, skip=True)).eval()
+    full = torch.ones(1, 1, 16, 16)
+    colour = torch.tensor([0.2, 0.5, 0.9]).view(1, 3, 1, 1).expand(1, 3, 16, 16)
+    texture = NeuralTexture.assemble(torch.zeros(1, 16, 16, 16), colour, full, full).data
+    with torch.no_grad():
+        decoded = NeuralTexture(net.decode_codes(net.encode(texture)))
+    torch.testing.assert_close(decoded.rgb, colour, atol=0.25, rtol=0)
+    torch.testing.assert_close(decoded.filled, full, atol=0.25, rtol=0)
 
 
 def test_sizes_follow_the_config_and_survive_saving() -> None:
