@@ -170,13 +170,11 @@ def test_git_sees_nothing_new_but_dvcs_lock(project: Project) -> None:
     assert changed.split() == ["??", "dvc.lock"]
 
 
-def test_nothing_is_left_to_do_and_saying_so_is_quick(project: Project) -> None:
+def test_nothing_is_left_to_do(project: Project) -> None:
     assert engine.changed_stages(project.root) == {}
-    start = time.monotonic()
     again = _dvc(project.root, "repro")
     assert again.returncode == 0
     assert _ran(again.stdout) == []
-    assert time.monotonic() - start < 20
 
 
 def test_splits_do_not_share_subjects(project: Project) -> None:
