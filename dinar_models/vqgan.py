@@ -38,6 +38,8 @@ class VQGANConfig:
         codes: entries of the codebook.
         skip: a linear path beside encoder and decoder carries the mean colours (not in the paper): minutes on a
             CPU then go into what a mean does not tell.
+        snap: decode from codes, as published; else from latents as they are: a codebook from few people lacks
+            other people's colours.
     """
 
     texture_size: int = 256
@@ -46,6 +48,7 @@ class VQGANConfig:
     groups: int = 16
     codes: int = 8192
     skip: bool = False
+    snap: bool = True
 
     @property
     def latent_size(self) -> int:
@@ -182,8 +185,8 @@ class VQGAN(nn.Module):
         return self.to_latent(z if self.skip is None else z + self.skip.down(texture))
 
     def decode(self, z: Float[Tensor, "b 6 h w"]) -> Float[Tensor, "b 21 t t"]:
-        """Quantise, then decode. RGB and masks are near [0, 1], not clamped to it."""
-        return self.decode_codes(self.codebook(z).z)
+        """Quantise (unless `snap` is off), then decode. RGB and masks are near [0, 1], not clamped to it."""
+        return self.decode_codes(self.codebook(z).z if self.config.snap else z)
 
     def decode_codes(self, z: Float[Tensor, "b 6 h w"]) -> Float[Tensor, "b 21 t t"]:
         """Decode without quantising."""

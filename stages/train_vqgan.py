@@ -50,6 +50,9 @@ class TrainVqganParams(ObjectiveParams):
     groups: int = Field(8, ge=1, description="of the group norms (paper: 16)")
     codes: int = Field(1024, ge=2, description="entries of the codebook (paper: 8192)")
     skip: bool = Field(True, description="carry mean colours beside the nets (not paper)")
+    snap: bool = Field(
+        True, description="later stages decode from codes (paper), or from latents as they are"
+    )
     continuous_share: float = Field(0.5, ge=0, lt=1, description="share of steps before quantising starts")
     merged_share: float = Field(0.6, ge=0, le=1, description="share of textures merged over their shot")
     generated_weight: float = Field(0.5, ge=0, description="of the generated channels' squared error (ours)")
@@ -153,7 +156,7 @@ class Compressed:
 
 def build(params: TrainVqganParams) -> VQGAN:
     """An untrained autoencoder of the size asked for."""
-    names = ("texture_size", "layers", "groups", "codes", "skip")
+    names = ("texture_size", "layers", "groups", "codes", "skip", "snap")
     return VQGAN(VQGANConfig(widths=tuple(params.widths), **{n: getattr(params, n) for n in names}))
 
 

@@ -205,3 +205,13 @@ def test_untrained_heads_are_an_identity() -> None:
     z = random(1, 6, 4, 4)
     with torch.no_grad():
         torch.testing.assert_close(net.decode_codes(z), net.decoder(net.from_latent(z)))
+
+
+def test_without_snap_latents_are_decoded_as_they_are() -> None:
+    torch.manual_seed(0)
+    net, free = VQGAN(TINY).eval(), VQGAN(replace(TINY, snap=False)).eval()
+    free.load_state_dict(net.state_dict())
+    z = torch.randn(1, 6, TINY.latent_size, TINY.latent_size)
+    torch.testing.assert_close(free.decode(z), net.decode_codes(z))
+    torch.testing.assert_close(net.decode(z), net.decode_codes(net.codebook(z).z))
+    assert (net.decode(z) - free.decode(z)).abs().max() > 1e-3
