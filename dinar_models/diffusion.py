@@ -13,6 +13,8 @@ from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultist
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dinar_models.fills import Guess
+
 LATENT_CHANNELS = 6
 Prediction = Literal["epsilon", "v_prediction"]
 Sampler = Literal["ddim", "dpm++"]
@@ -33,6 +35,9 @@ class DiffusionConfig:
         prediction: what the net predicts: the noise (paper), or v (Salimans and Ho, ICLR 2022).
         beta_start, beta_end: of the schedule linear in √β (the latent diffusion paper's).
         steps: of the forward process.
+        guess: how hidden texels were filled before the partial latents were encoded. With a guess the chain runs
+            over what is to be added to it, without (paper) over the latent itself: from the start of training,
+            a guess is as good as it is, and minutes on a CPU go into where it is wrong.
     """
 
     latent_size: int = 64
@@ -46,17 +51,19 @@ class DiffusionConfig:
     beta_start: float = 3e-4
     beta_end: float = 2e-2
     steps: int = 1000
+    guess: Guess = "none"
 
 
 class LatentDiffusion(nn.Module):
     """p(z_merged | z_partial, mask) in the VQGAN's latent space, before quantisation.
 
     The U-Net sees the noisy latent, the partial latent and the mask B_fill, concatenated. Latents are
-    standardised inside with the training set's mean and deviation.
+    standardised inside with the training set's mean and deviation, changes of a guess by theirs.
     """
 
     mean: Tensor
     deviation: Tensor
+    scale: Tensor
 
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
@@ -77,6 +84,7 @@ class LatentDiffusion(nn.Module):
         )
         self.register_buffer("mean", torch.zeros(LATENT_CHANNELS))
         self.register_buffer("deviation", torch.ones(LATENT_CHANNELS))
+        self.register_buffer("scale", torch.ones(LATENT_CHANNELS))
         self.noise = DDPMScheduler(**_schedule(config))
 
     @staticmethod
@@ -89,10 +97,13 @@ class LatentDiffusion(nn.Module):
         """What weights carry: the inverse of `from_config`."""
         return asdict(self.config)
 
-    def set_statistics(self, mean: Float[Tensor, "6"], deviation: Float[Tensor, "6"]) -> None:
-        """Mean and deviation of the training latents, per channel."""
-        self.mean.copy_(mean)
-        self.deviation.copy_(deviation)
+    def set_statistics(self, z_merged: Float[Tensor, "n 6 t t"], z_partial: Float[Tensor, "n 6 t t"]) -> None:
+        """Take the training latents' mean and deviation per channel and, with a guess, its changes' deviation."""
+        self.mean.copy_(z_merged.mean((0, 2, 3)))
+        self.deviation.copy_(z_merged.std((0, 2, 3)).clamp_min(1e-3))
+        if self.config.guess != "none":
+            change = (z_merged - z_partial).square().mean((0, 2, 3)).sqrt()
+            self.scale.copy_((change / self.deviation).clamp_min(1e-3))
 
     def loss(
         self,
@@ -103,12 +114,13 @@ class LatentDiffusion(nn.Module):
         generator: torch.Generator,
     ) -> Float[Tensor, " b"]:
         """Eq. 1 at random timesteps: mean squared error of the prediction, one value per sample."""
-        z = self._standardise(z_merged)
+        known = self._standardise(z_partial)
+        z = self._into_chain(self._standardise(z_merged), known)
         noise = torch.randn(z.shape, generator=generator, device=z.device, dtype=z.dtype)
         t = torch.randint(0, self.config.steps, (len(z),), generator=generator, device=z.device)
         noisy = self.noise.add_noise(z, noise, t)
         target = noise if self.config.prediction == "epsilon" else self.noise.get_velocity(z, noise, t)
-        predicted = self._predict(noisy, t, self._standardise(z_partial), mask)
+        predicted = self._predict(noisy, t, known, mask)
         return (predicted.float() - target).square().mean((1, 2, 3))
 
     @torch.no_grad()
@@ -121,6 +133,7 @@ class LatentDiffusion(nn.Module):
         steps: int = 25,
         sampler: Sampler = "dpm++",
         clamp_known: bool = False,
+        temperature: float = 1.0,
         progress: Callable[[int], None] = lambda step: None,
     ) -> Float[Tensor, "b 6 t t"]:
         """Complete latents from noise.
@@ -130,25 +143,37 @@ class LatentDiffusion(nn.Module):
             sampler: `ddim` with η = 1 (published), or the second-order `dpm++`.
             clamp_known: before each step put the noised partial latent where the eroded mask says that it is
                 known (RePaint; in the published code, not in the paper).
+            temperature: deviation of the noise that sampling starts from. Below 1 samples lie nearer to the mean
+                of what is plausible: less varied, and less blotched by a net that was trained for minutes.
             progress: called with each finished step.
         """
         scheduler = SAMPLERS[sampler](self.config)
         scheduler.set_timesteps(steps)
         known = self._standardise(z_partial)
+        certain = self._into_chain(known, known)
         inner = -F.max_pool2d(-mask, 3, stride=1, padding=1)
         x = torch.randn(known.shape, generator=generator, device=known.device, dtype=known.dtype)
+        x = temperature * x
         for i, t in enumerate(scheduler.timesteps):
             if clamp_known:
                 noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-                x = inner * self.noise.add_noise(known, noise, t[None]) + (1 - inner) * x
+                x = inner * self.noise.add_noise(certain, noise, t[None]) + (1 - inner) * x
             predicted = self._predict(x, t.expand(len(x)).to(x.device), known, mask).float()
             more = {"eta": 1.0} if sampler == "ddim" else {}
             x = scheduler.step(predicted, t, x, generator=generator, **more).prev_sample
             progress(i + 1)
-        return x * self.deviation[:, None, None] + self.mean[:, None, None]
+        z = x * self.scale[:, None, None] + self._base(known)
+        return z * self.deviation[:, None, None] + self.mean[:, None, None]
 
     def _predict(self, noisy: Tensor, t: Tensor, known: Tensor, mask: Tensor) -> Tensor:
         return self.unet(torch.cat([noisy, known, mask], dim=1), t).sample
+
+    def _base(self, known: Tensor) -> Tensor:
+        """Where the chain's zero lies, in standard units."""
+        return torch.zeros_like(known) if self.config.guess == "none" else known
+
+    def _into_chain(self, z: Tensor, known: Tensor) -> Tensor:
+        return (z - self._base(known)) / self.scale[:, None, None]
 
     def _standardise(self, z: Tensor) -> Tensor:
         return (z - self.mean[:, None, None]) / self.deviation[:, None, None]

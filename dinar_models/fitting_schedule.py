@@ -87,7 +87,7 @@ def multi_view_schedule(effort: float = 1.0) -> Schedule:
         Phase(30, 0.05, _PLACE, Weights(direction=0.0)),
         Phase(120, 0.06, _POSE, Weights(direction=20.0, stance=0.5)),
         Phase(120, 0.04, _ALL, details),
-        Phase(20, 0.015, _ALL, replace(details, silhouette=120.0)),
+        Phase(30, 0.015, _ALL, replace(details, silhouette=300.0)),
     )
     return _scaled(Schedule(phases), effort)
 
@@ -103,9 +103,9 @@ def single_view_schedule(effort: float = 1.0) -> Schedule:
         Phase(30, 0.05, _PLACE, Weights(direction=10.0)),
         Phase(100, 0.06, _POSE, Weights(direction=20.0, balance=1.0)),
         Phase(100, 0.04, _ALL, details),
-        Phase(40, 0.015, _ALL, replace(details, silhouette=300.0)),
+        Phase(80, 0.02, _ALL, replace(details, silhouette=1200.0)),
     )
-    return _scaled(Schedule(phases, choose_after=2), effort)
+    return _scaled(Schedule(phases, choose_after=2, outside=0.6, uncovered=0.4), effort)
 
 
 def _scaled(schedule: Schedule, effort: float) -> Schedule:

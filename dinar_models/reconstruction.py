@@ -9,10 +9,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from dinar_models.atlas.tables import AtlasTables
 from dinar_models.avatar import AvatarNets, over_white
 from dinar_models.body import BodyParams
 from dinar_models.cameras import Camera, Crop, crop_camera, crop_image
 from dinar_models.diffusion import LatentDiffusion, latent_mask
+from dinar_models.fills import fill_guess
 from dinar_models.occlusion import occlusion_contours
 from dinar_models.perceptual import PerceptualDistance
 from dinar_models.rasterize.base import uv_raster
@@ -25,6 +27,9 @@ from dinar_models.vqgan import VQGAN
 SUPERSAMPLE = 2
 """Samples per texel and axis when an image is read into a texture."""
 
+AGREEMENT = 0.1
+"""Change of colour, of a range of 1, at which a third of the guess's detail is kept."""
+
 SAMPLE_RULES = SampleRules()
 
 Step = Callable[[str, int, int], None]
@@ -36,7 +41,7 @@ class ReconstructionRules:
     """How an avatar is made from what one photo shows.
 
     Attributes:
-        steps, sampler, clamp_known: of the diffusion, see LatentDiffusion.sample.
+        steps, sampler, clamp_known, temperature: of the diffusion, see LatentDiffusion.sample.
         adjust_colour: fit α and β (eq. 7) so that the completed colours agree with the seen ones.
         tune_steps: optimisation steps of the seen texels' colours through the renderer; 0 = none.
         tune_rate: their step size, of a colour range of 1.
@@ -47,6 +52,7 @@ class ReconstructionRules:
     steps: int = 25
     sampler: Literal["ddim", "dpm++"] = "dpm++"
     clamp_known: bool = False
+    temperature: float = 1.0
     adjust_colour: bool = True
     tune_steps: int = 64
     tune_rate: float = 4e-3
@@ -163,7 +169,7 @@ def reconstruct(
     with torch.no_grad():
         with rules.autocast(inputs.rgb.device):
             partial = partial_texture(nets, inputs, generator)
-            decoded = complete(vqgan, diffusion, partial, rules, generator, progress)
+            decoded = complete(vqgan, diffusion, partial, tables, rules, generator, progress)
         if rules.adjust_colour:
             decoded = adjust_colour(decoded, partial)
         data, coverage = composite(decoded.data, partial.data, inputs.sample.filled, island)
@@ -185,18 +191,38 @@ def complete(
     vqgan: VQGAN,
     diffusion: LatentDiffusion,
     partial: NeuralTexture,
+    tables: AtlasTables,
     rules: ReconstructionRules,
     generator: torch.Generator,
     progress: Step,
 ) -> NeuralTexture:
     """Encode, sample the diffusion from noise, decode; colours and masks clipped to their range."""
-    z = vqgan.encode(partial.data)
+    guess = fill_guess(partial, tables, diffusion.config.guess)
+    z = vqgan.encode(guess.data)
     mask = latent_mask(partial.filled, z.shape[-1])
     sampled = diffusion.sample(
         z, mask, generator=generator, steps=rules.steps, sampler=rules.sampler, clamp_known=rules.clamp_known,
+        temperature=rules.temperature,
         progress=lambda done: progress("completing the texture", done, rules.steps),
     )  # fmt: skip
-    return NeuralTexture(vqgan.decode(sampled).float()).clipped()
+    decoded = NeuralTexture(vqgan.decode(sampled).float())
+    if guess is not partial:
+        decoded = keep_detail(decoded, guess, NeuralTexture(vqgan.decode(z).float()))
+    return decoded.clipped()
+
+
+def keep_detail(decoded: NeuralTexture, guess: NeuralTexture, blurred: NeuralTexture) -> NeuralTexture:
+    """Add to decoded colours what the autoencoder loses of the guess, where the diffusion kept to the guess.
+
+    Args:
+        decoded: what the diffusion made, through the decoder.
+        guess: where it started.
+        blurred: the guess through encoder and decoder.
+    """
+    change = (decoded.rgb - blurred.rgb).square().mean(1, keepdim=True)
+    agreement = torch.exp(-change / AGREEMENT**2)
+    rgb = decoded.rgb + agreement * (guess.rgb - blurred.rgb)
+    return NeuralTexture.assemble(decoded.generated, rgb, decoded.sampled, decoded.filled)
 
 
 def adjust_colour(decoded: NeuralTexture, partial: NeuralTexture) -> NeuralTexture:

@@ -236,7 +236,8 @@ def composite(
 
     The mask B_fill is eroded and blurred (3 × 3 each) at the edges of inner holes only: texels off the
     islands count as filled meanwhile, so the islands' own borders stay sharp. One texel beyond the islands
-    the weight is carried on, for bilinear look-ups.
+    weight and texture are carried on, for bilinear look-ups: what a decoder says there is a mixture with
+    nothing, and shows as a dark seam.
 
     Returns:
         The texture, and the weight of `partial` in it.
@@ -246,9 +247,9 @@ def composite(
     weight = -F.max_pool2d(-weight, 3, stride=1)
     weight = F.avg_pool2d(weight, 3, stride=1)
     weight = (weight - outside).clamp(0, 1)
-    label = island.long() - 1
-    weight = grow_borders(weight, island.expand(len(weight), -1, -1), label)
-    return weight * partial + (1 - weight) * decoded, weight[:, 0]
+    joined = torch.cat([weight * partial + (1 - weight) * decoded, weight], dim=1)
+    joined = grow_borders(joined, island.expand(len(joined), -1, -1), island.long() - 1)
+    return joined[:, :-1], joined[:, -1]
 
 
 def fit_colour(

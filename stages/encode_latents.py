@@ -10,8 +10,11 @@ import pandas as pd
 import torch
 from pydantic import Field
 
+from dinar_models.atlas.tables import AtlasTables
 from dinar_models.avatar import AvatarNets
 from dinar_models.diffusion import latent_mask
+from dinar_models.fills import Guess, fill_guess
+from dinar_models.uv_atlas import Atlas
 from dinar_models.vqgan import VQGAN
 from stages._core.cli import main
 from stages._core.digests import work_key
@@ -41,6 +44,10 @@ class EncodeLatentsParams(StageParams):
     seed: int
     splits: tuple[Literal["train", "val", "gate", "test"], ...] = Field(
         ("train", "val"), description="splits whose images are encoded"
+    )
+    guess: Guess = Field(
+        "none",
+        description="hidden texels of partial textures: left empty (paper), or mirrored from seen ones",
     )
     dtype: DtypeChoice = "auto"
     max_reject_ratio: float = Field(0.2, ge=0, le=1, description="share of images that may be rejected")
@@ -116,9 +123,10 @@ def encode_shard(
         )
         nets = _nets(inputs["avatar"], inputs["body"])
         texture, _ = partial_textures(group, inputs, nets, generator, dtype=dtype)
+        guess = fill_guess(texture, _tables(inputs["body"], texture.data.shape[-1]), params.guess)
         merged = open_store(inputs["merged"], "merged").read("texture", [int(row_of_merged)])
         with autocast("cpu", dtype):
-            z = vqgan.encode(torch.cat([texture.data, torch.from_numpy(merged).float()])).half().numpy()
+            z = vqgan.encode(torch.cat([guess.data, torch.from_numpy(merged).float()])).half().numpy()
         arrays["z_partial"][places], arrays["z_merged"][places] = z[:-1], z[-1:]
         arrays["mask"][places] = latent_mask(texture.filled, side).half().numpy()
     return ShardResult(arrays)
@@ -132,6 +140,11 @@ def _nets(avatar: Path, body: Path) -> AvatarNets:
 @functools.lru_cache(maxsize=1)
 def _vqgan(folder: Path, body: Path) -> VQGAN:
     return channels_last(load_weights(folder, "vqgan", VQGAN.from_config, read_body_digests(body)))
+
+
+@functools.lru_cache(maxsize=1)
+def _tables(body: Path, size: int) -> AtlasTables:
+    return Atlas.load(body / "atlas.npz").tables(size)
 
 
 STAGE = Stage(

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from dinar_models.baselines import mean_fill, mirror_fill
 from dinar_models.body import BodyParams
+from dinar_models.fills import mean_fill, mirror_fill
 from dinar_models.reconstruction import (
     PhotoInputs,
     ReconstructionRules,
@@ -48,6 +48,9 @@ class ReconstructParams(StageParams):
     steps: int = Field(25, ge=1, le=1000, description="steps of the diffusion sampler")
     sampler: Literal["ddim", "dpm++"] = Field("dpm++", description="the published code: ddim, 200 steps")
     clamp_known: bool = Field(False, description="put the noised partial latent where it is known (RePaint)")
+    temperature: float = Field(
+        1.0, ge=0, le=1, description="of the sampler's first noise; below 1 nearer to the mean (paper: 1)"
+    )
     adjust_colour: bool = Field(True, description="fit alpha and beta of eq. 7")
     tune_steps: int = Field(64, ge=0, le=1000, description="steps of the colours' tuning on the photo")
     tune_rate: float = Field(4e-3, gt=0, le=1, description="their step size, colours in [0, 1]")

@@ -9,6 +9,7 @@ from diffusers.training_utils import EMAModel
 from pydantic import Field
 
 from dinar_models.diffusion import DiffusionConfig, LatentDiffusion, Prediction
+from dinar_models.fills import Guess
 from stages._core.cli import main
 from stages._core.digests import work_key
 from stages._core.params import StageParams
@@ -70,7 +71,7 @@ def run(params: TrainDiffusionParams, inputs: Paths, outputs: Paths, runtime: Ru
     train, val = read_pairs(stores, "train"), read_pairs(stores, "val")
     if len(train) == 0:
         raise ValueError("no pair of the train split: see the reasons in the latents' rejects.parquet")
-    net = channels_last(build(params, train).to(runtime.device))
+    net = channels_last(build(params, train, read_guess(stores)).to(runtime.device))
     optimiser = torch.optim.AdamW(net.unet.parameters(), lr=params.rate, weight_decay=params.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, partial(cosine_rate, steps=params.steps, warmup=params.warmup)
@@ -109,7 +110,7 @@ def run(params: TrainDiffusionParams, inputs: Paths, outputs: Paths, runtime: Ru
     return {"pairs": len(train), "steps": params.steps, "loss": round(loop.history[-1]["loss"], 4)}
 
 
-def build(params: TrainDiffusionParams, train: Pairs) -> LatentDiffusion:
+def build(params: TrainDiffusionParams, train: Pairs, guess: Guess) -> LatentDiffusion:
     """The net with the training latents' statistics."""
     names = ("layers", "groups", "head_width", "dropout", "prediction")
     torch.manual_seed(params.seed)
@@ -117,11 +118,11 @@ def build(params: TrainDiffusionParams, train: Pairs) -> LatentDiffusion:
         latent_size=train.mask.shape[-1],
         widths=tuple(params.widths),
         attention=tuple(params.attention),
+        guess=guess,
         **{name: getattr(params, name) for name in names},
     )
     net = LatentDiffusion(config)
-    z = train.z_merged.float()
-    net.set_statistics(z.mean((0, 2, 3)), z.std((0, 2, 3)).clamp_min(1e-3))
+    net.set_statistics(train.z_merged.float(), train.z_partial.float())
     return net
 
 
@@ -145,6 +146,14 @@ def validation_loss(
     loss = net.eval().loss(*val.batch(rows, device), generator=generator).mean()
     ema.restore(net.unet.parameters())
     return float(loss)
+
+
+def read_guess(stores: list[Store]) -> Guess:
+    """How the partial latents were guessed, in all data sets alike."""
+    guesses = {str(store.attrs["guess"]) for store in stores}
+    if len(guesses) > 1:
+        raise ValueError(f"latents with different guesses cannot be mixed: {', '.join(sorted(guesses))}")
+    return "mirror" if guesses == {"mirror"} else "none"
 
 
 def digests(stores: list[Store]) -> dict[str, str]:

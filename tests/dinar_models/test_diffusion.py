@@ -1,5 +1,7 @@
 """The diffusion prior with a denoiser whose answers are known, and with a tiny U-Net."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from dinar_models.diffusion import (
     Sampler,
     latent_mask,
 )
+from dinar_models.fills import Guess
 
 TINY = DiffusionConfig(
     latent_size=8, widths=(8, 8), attention=(False, True), layers=1, groups=4, head_width=4, dropout=0.0
@@ -55,12 +58,13 @@ class SaysNothing(nn.Module):
         return Noise(torch.zeros_like(x[:, :6]))
 
 
-def diffusion(net: type[nn.Module], prediction: Prediction = "epsilon", steps: int = 1000) -> LatentDiffusion:
-    model = LatentDiffusion(
-        DiffusionConfig(**{**TINY.__dict__, "prediction": prediction, "steps": steps})
-    ).eval()
+def diffusion(
+    net: type[nn.Module], prediction: Prediction = "epsilon", steps: int = 1000, guess: Guess = "none"
+) -> LatentDiffusion:
+    model = LatentDiffusion(replace(TINY, prediction=prediction, steps=steps, guess=guess)).eval()
     model.unet = net(model) if net is TrustsPartial else net()
-    model.set_statistics(torch.arange(6.0), torch.arange(6.0) + 1)
+    model.mean.copy_(torch.arange(6.0))
+    model.deviation.copy_(torch.arange(6.0) + 1)
     return model
 
 
@@ -108,7 +112,8 @@ def test_a_hidden_latent_is_the_mean_to_who_trusts_the_mask() -> None:
 def test_clamping_puts_the_known_latent_inside_the_eroded_mask() -> None:
     """Columns 0–3 are known, 0–2 after erosion; elsewhere the start noise is all there is, scaled up."""
     model = diffusion(SaysNothing, steps=50)
-    model.set_statistics(torch.zeros(6), torch.ones(6))
+    model.mean.zero_()
+    model.deviation.fill_(1.0)
     known, mask = random(1, 6, 8, 8), torch.zeros(1, 1, 8, 8)
     mask[..., :4] = 1
     free, clamped = (
@@ -143,6 +148,34 @@ def test_ddim_draws_noise_at_each_step_and_dpm_only_at_the_start(sampler: Sample
     assert torch.equal(used.get_state(), twin.get_state())
 
 
+def test_statistics_are_per_channel_and_a_guess_has_a_scale_for_its_changes() -> None:
+    """Channel c is c ± (c + 1); the guess is off by half of that deviation, without a guess nothing is scaled."""
+    sign = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1).expand(2, 6, 8, 8)
+    mean, deviation = torch.arange(6.0), torch.arange(6.0) + 1
+    z = mean.view(6, 1, 1) + deviation.view(6, 1, 1) * sign
+    plain, guessing = (LatentDiffusion(replace(TINY, guess=guess)) for guess in ("none", "mirror"))
+    for model in (plain, guessing):
+        model.set_statistics(z, z - deviation.view(6, 1, 1) / 2)
+        torch.testing.assert_close(model.mean, mean)
+        torch.testing.assert_close(model.deviation, deviation, rtol=5e-3, atol=0)
+    assert plain.scale.eq(1).all()
+    torch.testing.assert_close(guessing.scale, torch.full((6,), 0.5), rtol=5e-3, atol=0)
+
+
+@pytest.mark.parametrize("clamp", [False, True])
+def test_who_changes_nothing_gives_the_guess_back(clamp: bool) -> None:
+    """With a guess the chain is over changes: where it ends at 0, the partial latent stays, mask or not."""
+    model = diffusion(TrustsPartial, guess="mirror")
+    model.scale.fill_(0.5)
+    model.unet.register_forward_pre_hook(lambda net, x: (x[0] * no_change, x[1]))
+    no_change = torch.cat([torch.ones(1, 6, 8, 8), torch.zeros(1, 7, 8, 8)], dim=1)
+    z, mask = random(1, 6, 8, 8), torch.ones(1, 1, 8, 8)
+    sample = model.sample(z, mask, generator=generator(), steps=10, clamp_known=clamp)
+    torch.testing.assert_close(sample, z, atol=5e-3, rtol=0)
+    assert model.loss(z, z, mask, generator=generator()).max() < 1e-6
+    assert model.loss(z + 1, z, mask, generator=generator()).min() > 1e-3
+
+
 def test_progress_counts_the_steps() -> None:
     seen: list[int] = []
     diffusion(SaysNothing).sample(
@@ -171,7 +204,8 @@ def test_the_loss_reaches_every_weight_of_the_u_net() -> None:
 
 def test_config_and_statistics_survive_saving() -> None:
     model = LatentDiffusion(TINY)
-    model.set_statistics(torch.arange(6.0), torch.full((6,), 2.0))
+    model.mean.copy_(torch.arange(6.0))
+    model.deviation.fill_(2.0)
     config = {k: list(v) if isinstance(v, tuple) else v for k, v in model.config_dict().items()}
     again = LatentDiffusion.from_config(config)
     again.load_state_dict(model.state_dict(), strict=True)

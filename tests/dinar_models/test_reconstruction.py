@@ -17,6 +17,7 @@ from dinar_models.reconstruction import (
     PhotoInputs,
     ReconstructionRules,
     adjust_colour,
+    keep_detail,
     partial_texture,
     read_photos,
     reconstruct,
@@ -105,6 +106,21 @@ def test_adjusted_colours_stay_in_range() -> None:
     adjusted = adjust_colour(of_colour(rgb, left_half()), of_colour(3 * rgb - 1, left_half()))
     assert adjusted.rgb.min() == 0
     assert adjusted.rgb.max() == 1
+
+
+def test_detail_of_the_guess_stays_where_the_diffusion_kept_to_it() -> None:
+    """Stripes ± 0.1 that the autoencoder blurs to 0.5: kept on the left, where 0.5 stays; the right turns 0.9."""
+    stripes = torch.tensor([0.4, 0.6]).repeat(SIZE // 2)[:, None].expand(1, 3, SIZE, SIZE)
+    everywhere = torch.ones(SIZE, SIZE)
+    blurred = of_colour(torch.full((1, 3, SIZE, SIZE), 0.5), everywhere)
+    decoded = of_colour(torch.where(left_half(), 0.5, 0.9).expand(1, 3, -1, -1), everywhere)
+    detailed = keep_detail(decoded, of_colour(stripes, everywhere), blurred)
+    torch.testing.assert_close(detailed.rgb[..., : SIZE // 2], stripes[..., : SIZE // 2])
+    torch.testing.assert_close(
+        detailed.rgb[..., SIZE // 2 :], decoded.rgb[..., SIZE // 2 :], atol=1e-6, rtol=0
+    )
+    assert torch.equal(detailed.generated, decoded.generated)
+    assert torch.equal(detailed.filled, decoded.filled)
 
 
 @pytest.mark.parametrize("perceptual_weight", [0.0, 0.05])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dinar_models.losses import dice
-from dinar_models.renderer import ConvBlock, Head, Renderer, ResidualBlock
+from dinar_models.renderer import ConvBlock, Head, Renderer, ResidualBlock, mask_prior, spread_colours
 from dinar_models.types import NeuralTexture
 
 
@@ -52,14 +52,44 @@ def test_a_silent_net_gives_grey_and_half_a_mask() -> None:
 
 
 def test_a_silent_net_with_skip_shows_the_texture_and_the_silhouette() -> None:
-    """Colours × σ(3) where the texture has one; mask σ(±3)."""
-    rgb, mask = renderer(colour_skip=True)(*half_covered())
+    """Colours × σ(3), also beside the body; the mask says body for sure, the rest by how near the body is."""
+    raster, uv = half_covered()
+    rgb, mask = renderer(colour_skip=True)(raster, uv)
     expected = sigmoid(3) * torch.tensor([-1.0, 0.0, 1.0]).view(1, 3, 1, 1)
-    torch.testing.assert_close(rgb[..., :8, :8], expected.expand(1, 3, 8, 8))
-    assert rgb[..., 8:, :].eq(0).all()
-    assert rgb[..., 8:].eq(0).all()
+    torch.testing.assert_close(rgb, expected.expand(1, 3, 16, 16))
     torch.testing.assert_close(mask[..., :8], torch.full((1, 1, 16, 8), sigmoid(3)))
-    torch.testing.assert_close(mask[..., 8:], torch.full((1, 1, 16, 8), sigmoid(-3)))
+    assert (mask[..., 8:] <= 0.5).all()
+    rgb, _ = renderer(colour_skip=True)(torch.zeros_like(raster), uv)
+    assert rgb.eq(0).all()
+
+
+def test_the_mask_starts_undecided_beside_the_body_and_sure_far_from_it() -> None:
+    """A body 30 px wide: d px beside it 13 − d of 25 columns are covered, at most half count."""
+    covered = torch.zeros(1, 1, 60, 60)
+    covered[..., :30] = 1
+    prior = mask_prior(covered)[0, 0, 30]
+    assert prior[:30].eq(3).all()
+    expected = [3 * (2 * (13 - d) / 25 - 1) for d in (1, 6, 12)]
+    torch.testing.assert_close(prior[torch.tensor([30, 35, 41])], torch.tensor(expected))
+    assert prior[42:].eq(-3).all()
+
+
+def test_colours_spread_fourteen_pixels_and_are_unmixed() -> None:
+    """Grey 0.8, mixed with a quarter of nothing; two pixels in the first round, twelve more in the second."""
+    rgb, filled = torch.zeros(1, 3, 1, 40), torch.zeros(1, 1, 1, 40)
+    rgb[..., 0], filled[..., 0] = 0.6, 0.75
+    colours, known = spread_colours(rgb, filled)
+    torch.testing.assert_close(colours[..., :15], torch.full((1, 3, 1, 15), 0.8))
+    assert colours[..., 15:].eq(0).all()
+    assert known[0, 0, 0].tolist() == [1.0] * 15 + [0.0] * 25
+
+
+def test_a_spread_colour_is_the_mean_of_those_around() -> None:
+    rgb, filled = torch.zeros(1, 3, 1, 5), torch.zeros(1, 1, 1, 5)
+    rgb[..., 4] = 1.0
+    filled[..., 0] = filled[..., 4] = 1.0
+    colours, _ = spread_colours(rgb, filled)
+    torch.testing.assert_close(colours[0, 0, 0], torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0]))
 
 
 def test_skip_mixes_the_nets_own_colour_by_the_fourth_output() -> None:
@@ -69,8 +99,9 @@ def test_skip_mixes_the_nets_own_colour_by_the_fourth_output() -> None:
     rgb, _ = net(*half_covered())
     own = math.tanh(1)
     expected = torch.tensor([(own - 1) / 2, own / 2, (own + 1) / 2]).view(1, 3, 1, 1)
-    torch.testing.assert_close(rgb[..., :8, :8], expected.expand(1, 3, 8, 8))
-    torch.testing.assert_close(rgb[..., 8:], torch.full((1, 3, 16, 8), own))
+    torch.testing.assert_close(rgb, expected.expand(1, 3, 16, 16))
+    rgb, _ = net(torch.zeros_like(half_covered()[0]), half_covered()[1])
+    torch.testing.assert_close(rgb, torch.full((1, 3, 16, 16), own))
 
 
 @pytest.mark.parametrize("colour_skip", [False, True])

@@ -252,6 +252,17 @@ def test_composite_softens_inner_holes_only() -> None:
     torch.testing.assert_close(texture, weight[:, None].expand_as(texture))
 
 
+def test_composite_carries_the_mixture_beyond_the_island() -> None:
+    """An island with rows 0–3 of which nothing is seen: row 4 repeats decoded row 3, row 5 stays."""
+    island = torch.zeros(6, 6, dtype=torch.bool)
+    island[:4] = True
+    decoded = torch.arange(6.0)[:, None].expand(1, 1, 6, 6)
+    texture, weight = composite(decoded, torch.ones(1, 1, 6, 6), torch.zeros(1, 6, 6), island)
+    assert texture[0, 0, :4].tolist() == decoded[0, 0, :4].tolist()
+    assert texture[0, 0, 4].tolist() == [3.0] * 6
+    assert weight[0, :5].eq(0).all()
+
+
 def test_composite_of_a_complete_texture_changes_nothing() -> None:
     island = torch.zeros(6, 6, dtype=torch.bool)
     island[1:5, 1:4] = True

@@ -79,6 +79,18 @@ def test_latents_are_the_autoencoders_and_the_mask_is_b_fill(inputs: Paths, late
     assert all(np.abs(partial[i] - partial[j]).max() > 1e-2 for i in range(VIEWS) for j in range(i))
 
 
+@torch.no_grad()
+def test_a_guess_fills_hidden_texels_before_encoding(inputs: Paths, latents: Store, tmp_path: Path) -> None:
+    """Masks tell the diffusion what was seen, so they stay; merged latents have nothing to be guessed."""
+    guessed = encode(inputs, tmp_path, PARAMS.model_copy(update={"guess": "mirror"}))
+    assert guessed.attrs["guess"] == "mirror"
+    np.testing.assert_array_equal(guessed["mask"][:], latents["mask"][:])
+    np.testing.assert_array_equal(guessed["z_merged"][:], latents["z_merged"][:])
+    ok = latents.ok_rows()
+    changed = np.abs(guessed["z_partial"][:] - latents["z_partial"][:]).astype(np.float32)[ok].max((1, 2, 3))
+    assert (changed > 1e-2).all()
+
+
 def test_the_same_bytes_every_time_and_others_for_another_seed(
     inputs: Paths, latents: Store, tmp_path: Path
 ) -> None:

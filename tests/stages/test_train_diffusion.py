@@ -19,6 +19,7 @@ from dinar_models.diffusion import LatentDiffusion
 from stages import train_diffusion as stage
 from stages._core.runtime import Runtime
 from stages._core.stage import Paths
+from stages._core.store import open_store
 from stages._core.weights import load_weights
 from tests.stages.tiny_world import save_store
 
@@ -58,7 +59,7 @@ main(train_diffusion.STAGE, sys.argv[1:])
 """
 
 
-def write_latents(path: Path, *, val_seed: int = 0, train: int = 12) -> Path:
+def write_latents(path: Path, *, val_seed: int = 0, train: int = 12, guess: str = "none") -> Path:
     """A store of random latents: train, then val, then test people; the partial half is what is known."""
     splits = ["train"] * train + ["val"] * 4 + ["test"] * 2
     index = pd.DataFrame({"split": splits, "subject": [f"s{i}" for i in range(len(splits))]})
@@ -70,7 +71,7 @@ def write_latents(path: Path, *, val_seed: int = 0, train: int = 12) -> Path:
     mask[..., : SIDE // 2] = 1
     arrays = {"z_merged": 2 * z + 1, "z_partial": (2 * z + 1) * mask, "mask": mask}
     arrays = {name: values.astype(np.float16) for name, values in arrays.items()}
-    save_store(path, "latents", index, arrays, attrs={"body": "b", "atlas": "a"})
+    save_store(path, "latents", index, arrays, attrs={"body": "b", "atlas": "a", "guess": guess})
     return path
 
 
@@ -164,6 +165,21 @@ def test_val_people_are_measured_and_never_learnt_from(unbroken: Path, tmp_path:
 def test_more_steps_bring_the_loss_below_that_of_predicting_nothing(latents: Path, tmp_path: Path) -> None:
     longer = PARAMS.model_copy(update={"steps": 60, "rate": 3e-3, "dropout": 0.0, "checkpoint_every": 60})
     assert train(latents, tmp_path, longer)["loss"] < 0.95  # v has unit variance: zeros cost 1
+
+
+def test_the_latents_say_whether_they_start_from_a_guess(tmp_path: Path) -> None:
+    train(write_latents(tmp_path / "latents", guess="mirror"), tmp_path)
+    net = load_weights(tmp_path / "diffusion", "diffusion", LatentDiffusion.from_config)
+    assert net.config.guess == "mirror"
+    assert (net.scale - 1).abs().min() > 0.01
+
+
+def test_latents_with_different_guesses_are_not_mixed(tmp_path: Path) -> None:
+    stores = [
+        open_store(write_latents(tmp_path / guess, guess=guess), "latents") for guess in ("none", "mirror")
+    ]
+    with pytest.raises(ValueError, match="different guesses cannot be mixed: mirror, none"):
+        stage.read_guess(stores)
 
 
 def test_a_store_without_train_pairs_is_refused(tmp_path: Path) -> None:

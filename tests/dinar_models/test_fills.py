@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dinar_models.atlas.tables import AtlasTables
-from dinar_models.baselines import mean_fill, mirror_fill
+from dinar_models.fills import fill_guess, mean_fill, mirror_fill
 from dinar_models.types import NeuralTexture
 from tests.dinar_models.flat_atlas import flat_atlas
 
@@ -61,6 +61,15 @@ def test_mirror_takes_the_nearest_where_the_very_spot_is_hidden_too(tables: Atla
     torch.testing.assert_close(filled.rgb[..., :6, 4], partial.rgb[..., :6, 0])
 
 
+def test_a_guess_is_the_mirrored_partial_texture_or_the_partial_texture_itself(tables: AtlasTables) -> None:
+    _, partial = textures(seen_texels(slice(0, 4)))
+    assert fill_guess(partial, tables, "none") is partial
+    guess = fill_guess(partial, tables, "mirror")
+    assert torch.equal(guess.rgb[..., :6, 4:], partial.rgb[..., :6, :4])
+    assert torch.equal(guess.filled[..., :6, :], torch.ones(1, 1, 6, SIZE))
+    assert torch.equal(guess.data[..., :6, :4], partial.data[..., :6, :4])
+
+
 def test_mean_fill_by_part(tables: AtlasTables) -> None:
     """Of the torso columns 0 and 1 are seen: red 0.25 (mean of six rows), green 0.05. The head shows nothing."""
     completed, partial = textures(seen_texels(slice(0, 2)))
@@ -82,7 +91,11 @@ def test_only_hidden_texels_of_islands_change(tables: AtlasTables, fill: Filling
     filled = fill(completed, partial, tables)
     hidden = torch.from_numpy(tables.island_mask) & ~seen
     assert torch.equal(filled.generated, completed.generated)
-    assert torch.equal(filled.data[..., ~hidden], completed.data[..., ~hidden])
+    kept = ~hidden
+    kept[6] = False  # the row beyond the islands carries the row before it on
+    assert torch.equal(filled.data[..., kept], completed.data[..., kept])
+    assert torch.equal(filled.filled[..., 6, 5:7], torch.ones(1, 1, 2))
+    torch.testing.assert_close(filled.rgb[..., 6, 6], filled.rgb[..., 5, 5:8].mean(-1))
     assert filled.sampled[..., hidden].eq(1).all()
     assert filled.filled[..., hidden].eq(1).all()
 
@@ -92,4 +105,5 @@ def test_who_shows_nothing_stays_black(tables: AtlasTables, fill: Filling) -> No
     completed, partial = textures(torch.zeros(SIZE, SIZE, dtype=torch.bool))
     filled = fill(completed, partial, tables)
     assert filled.rgb[..., :6, :].eq(0).all()
-    assert filled.rgb[..., 6:, :].eq(0.9).all()
+    assert filled.rgb[..., 6, :].eq(0).all()
+    assert filled.rgb[..., 7, :].eq(0.9).all()

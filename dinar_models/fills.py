@@ -1,4 +1,9 @@
-"""Two fillings that an inpainting model must beat. They change colours and masks of hidden texels, nothing else."""
+"""Hidden texels filled from seen ones: the baselines that inpainting must beat, and a guess that it may start from.
+
+Fillings change colours and masks of hidden texels, and carry them one texel beyond the islands, nothing else.
+"""
+
+from typing import Literal
 
 import numpy as np
 import torch
@@ -7,7 +12,16 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from dinar_models.atlas.tables import AtlasTables
+from dinar_models.texture import grow_borders
 from dinar_models.types import NeuralTexture
+
+Guess = Literal["none", "mirror"]
+"""What the diffusion is told about hidden texels: nothing (paper), or what mirroring makes of them."""
+
+
+def fill_guess(partial: NeuralTexture, tables: AtlasTables, guess: Guess) -> NeuralTexture:
+    """The partial texture as the autoencoder is to see it: as it is, or with its hidden texels filled."""
+    return partial if guess == "none" else mirror_fill(partial, partial, tables)
 
 
 def mirror_fill(texture: NeuralTexture, partial: NeuralTexture, tables: AtlasTables) -> NeuralTexture:
@@ -15,10 +29,11 @@ def mirror_fill(texture: NeuralTexture, partial: NeuralTexture, tables: AtlasTab
     place = tables.texel_position[tables.island_mask][:, :2]
     colours = []
     for rgb, seen in _islands(partial, tables):
+        filled = rgb.copy()
         if seen.any():
-            _, nearest = cKDTree(place[seen]).query(place)
-            rgb = np.where(seen, rgb, rgb[:, seen][:, nearest])
-        colours.append(rgb)
+            _, nearest = cKDTree(place[seen]).query(place[~seen])
+            filled[:, ~seen] = rgb[:, seen][:, nearest]
+        colours.append(filled)
     return _with_hidden(texture, partial, np.stack(colours), tables)
 
 
@@ -53,9 +68,11 @@ def _with_hidden(
     rgb: Float[Tensor, "b 3 t t"] = torch.zeros_like(texture.rgb)
     rgb[:, :, inside] = torch.from_numpy(colours).to(rgb)
     hidden = inside & (partial.filled < 0.5)
-    return NeuralTexture.assemble(
+    filled = NeuralTexture.assemble(
         texture.generated,
         torch.where(hidden, rgb, texture.rgb),
         torch.where(hidden, 1.0, texture.sampled),
         torch.where(hidden, 1.0, texture.filled),
     )
+    grown = NeuralTexture(grow_borders(filled.data, inside.expand(len(rgb), -1, -1), inside.long() - 1))
+    return NeuralTexture.assemble(texture.generated, grown.rgb, grown.sampled, grown.filled)
