@@ -68,8 +68,10 @@ def run(params: EvaluateParams, inputs: Paths, outputs: Paths, runtime: Runtime)
         max_reject_ratio=params.max_reject_ratio,
     )
     renders = open_store(outputs["renders"], "renders")
+    views = open_store(inputs[f"views.{params.datasets[0]}"], "views")
+    real = reference_features(views, params.kid_reference, params.seed)
     for split, name in (("test", "metrics"), ("gate", "gate")):
-        table = {**measure_images(renders, split, params, inputs), **measure_data(split, params, inputs)}
+        table = {**measure_images(renders, split, params, real), **measure_data(split, params, inputs)}
         write_file(outputs[name], json.dumps(rounded(table), indent=1) + "\n")
     return {"views": summary["rows"], "without_fit": summary["not_ok"]}
 
@@ -130,16 +132,14 @@ def _target(
     return _store_image(over_white(rgb, mask)), (mask[0, 0] * 255 + 0.5).to(torch.uint8).numpy(), uv
 
 
-def measure_images(renders: Store, split: str, params: EvaluateParams, inputs: Paths) -> dict[str, Any]:
-    """same_view, novel_view, baselines, and the interval of kid_effnet, of one split."""
+def measure_images(renders: Store, split: str, params: EvaluateParams, real: torch.Tensor) -> dict[str, Any]:
+    """same_view, novel_view, baselines, and the interval of kid_effnet against `real` features, of one split."""
     same = renders.ok_rows(split, kind="same")
     novel = renders.ok_rows(split, kind="novel")
     every = renders.ok_rows(split)
     if not len(same) or not len(novel):
         return {"same_view": None, "novel_view": None, "baselines": None, "kid_effnet_interval": None}
     people = renders.index["subject"].to_numpy()[every]
-    first = open_store(inputs[f"views.{params.datasets[0]}"], "views")
-    real = reference_features(first, params.kid_reference, params.seed)
     tables: dict[str, dict[str, Any]] = {}
     interval: dict[str, Any] = {"subset": params.kid_subset, "renders": len(every)}
     for method in METHODS:

@@ -1,5 +1,6 @@
 """Image metrics of rendered avatars (protocol: docs/design.md, section on metrics)."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ WITHOUT_WEIGHTS: dict[str, None] = {"lpips": None, "dists": None}
 @torch.no_grad()
 def image_table(renders: Store, rows: Sequence[int], method: str, batch: int = 16) -> Table:
     """Means over views of one method (`avatar`, `mirror` or `mean_fill`) against the true views."""
-    distance = PerceptualDistance()
+    distance = _distance()
     sums: dict[str, list[Tensor]] = {k: [] for k in ("psnr", "psnr_person", "ms_ssim", "perceptual")}
     for start in range(0, len(rows), batch):
         part = list(rows[start : start + batch])
@@ -40,7 +41,7 @@ def image_table(renders: Store, rows: Sequence[int], method: str, batch: int = 1
 @torch.no_grad()
 def features(renders: Store, rows: Sequence[int], method: str, batch: int = 32) -> Tensor:
     """Pooled features of renders or targets, (N, 1280)."""
-    net = PooledFeatures().eval()
+    net = _pooled()
     parts = [list(rows[s : s + batch]) for s in range(0, len(rows), batch)]
     return torch.cat([net(2 * _unit(renders.read(method, part)) - 1) for part in parts])
 
@@ -88,6 +89,17 @@ def reference_features(views: Store, count: int, seed: int) -> Tensor:
     rows = views.ok_rows("train", variant=0)
     chosen = np.sort(rng_for(seed, "kid reference").permutation(rows)[:count])
     return features(views, chosen.tolist(), "rgb")
+
+
+@functools.cache
+def _distance() -> PerceptualDistance:
+    """Built once: reading its weights takes seconds."""
+    return PerceptualDistance()
+
+
+@functools.cache
+def _pooled() -> PooledFeatures:
+    return PooledFeatures().eval()
 
 
 def _unit(images: np.ndarray) -> Tensor:
