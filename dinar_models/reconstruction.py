@@ -212,7 +212,9 @@ def complete(
 
 
 def keep_detail(decoded: NeuralTexture, guess: NeuralTexture, blurred: NeuralTexture) -> NeuralTexture:
-    """Add to decoded colours what the autoencoder loses of the guess, where the diffusion kept to the guess.
+    """Add to decoded textures what the autoencoder loses of the guess, where the diffusion kept to the guess.
+
+    The generated channels too: what the generator made of the photo is known everywhere.
 
     Args:
         decoded: what the diffusion made, through the decoder.
@@ -221,8 +223,7 @@ def keep_detail(decoded: NeuralTexture, guess: NeuralTexture, blurred: NeuralTex
     """
     change = (decoded.rgb - blurred.rgb).square().mean(1, keepdim=True)
     agreement = torch.exp(-change / AGREEMENT**2)
-    rgb = decoded.rgb + agreement * (guess.rgb - blurred.rgb)
-    return NeuralTexture.assemble(decoded.generated, rgb, decoded.sampled, decoded.filled)
+    return NeuralTexture(decoded.data + agreement * (guess.data - blurred.data))
 
 
 def adjust_colour(decoded: NeuralTexture, partial: NeuralTexture) -> NeuralTexture:

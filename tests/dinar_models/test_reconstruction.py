@@ -119,8 +119,18 @@ def test_detail_of_the_guess_stays_where_the_diffusion_kept_to_it() -> None:
     torch.testing.assert_close(
         detailed.rgb[..., SIZE // 2 :], decoded.rgb[..., SIZE // 2 :], atol=1e-6, rtol=0
     )
-    assert torch.equal(detailed.generated, decoded.generated)
     assert torch.equal(detailed.filled, decoded.filled)
+
+
+def test_generated_channels_stay_with_the_colours() -> None:
+    """The autoencoder makes 0 of generated channels of 1: they are back where the colour was kept."""
+    everywhere = torch.ones(SIZE, SIZE)
+    blurred = of_colour(torch.full((1, 3, SIZE, SIZE), 0.5), everywhere)
+    decoded = of_colour(torch.where(left_half(), 0.5, 0.9).expand(1, 3, -1, -1), everywhere)
+    guess = NeuralTexture(blurred.data.clone())
+    guess.data[:, :16] = 1
+    generated = keep_detail(decoded, guess, blurred).generated
+    torch.testing.assert_close(generated, left_half().float().expand(1, 16, -1, -1), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("perceptual_weight", [0.0, 0.05])
