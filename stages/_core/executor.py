@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any, TypeVar
@@ -13,6 +15,9 @@ S = TypeVar("S")
 R = TypeVar("R")
 
 SCHEDULER = "DASK_SCHEDULER_ADDRESS"
+
+PARENT_EVERY = 1.0
+"""Seconds between a worker's looks at whether its parent lives."""
 
 
 def map_shards(
@@ -51,7 +56,7 @@ def _completed(fn: Callable[[S], R], shards: Sequence[S], runtime: Runtime) -> I
 
 def _on_processes(fn: Callable[[S], R], shards: Sequence[S], workers: int) -> Iterator[tuple[int, R]]:
     context = multiprocessing.get_context("spawn")  # forking a process with torch threads can deadlock
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_use_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
         futures = {pool.submit(fn, shard): i for i, shard in enumerate(shards)}
         try:
             for future in as_completed(futures):
@@ -70,6 +75,18 @@ def _on_dask(fn: Callable[[S], R], shards: Sequence[S], address: str) -> Iterato
         futures = {client.submit(fn, shard, pure=False, retries=2): i for i, shard in enumerate(shards)}
         for future in dask_completed(list(futures)):
             yield futures[future], future.result()
+
+
+def _start_worker() -> None:
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    _use_one_thread()
+
+
+def _end_with_parent(parent: int) -> None:
+    """A stage killed for good cannot stop its workers: they would finish their shards beside the next run."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_EVERY)
+    os._exit(1)
 
 
 def _use_one_thread() -> None:
