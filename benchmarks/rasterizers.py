@@ -13,6 +13,8 @@ from dinar_models.body import BodyModel, BodyParams
 from dinar_models.cameras import Camera, orbit_camera
 from dinar_models.rasterize.base import Fragments, make_rasterizer
 
+BODY = Path("data/models/body")
+
 
 def frame(vertices: torch.Tensor, size: int) -> Camera:
     """A camera that sees the whole body, a little from the side and from above."""
@@ -48,15 +50,25 @@ def compare(vertices: torch.Tensor, faces: torch.Tensor, size: int) -> dict[str,
     }
 
 
+def measure(folder: Path = BODY, size: int = 512) -> dict[str, float]:
+    """Compare both on the body that `dvc repro build_body` makes.
+
+    Raises:
+        SystemExit: saying so when there is none.
+    """
+    if not folder.is_dir():
+        raise SystemExit(f"no body at {folder}: run `dvc repro build_body` first")
+    body = BodyModel.load(folder)
+    return compare(body(BodyParams.zeros(1)).vertices.detach(), body.faces, size)
+
+
 def main() -> None:
     """Print the comparison as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--body", type=Path, default=Path("data/models/body"))
+    parser.add_argument("--body", type=Path, default=BODY)
     parser.add_argument("--size", type=int, default=512)
     args = parser.parse_args()
-    body = BodyModel.load(args.body)
-    vertices = body(BodyParams.zeros(1)).vertices.detach()
-    print(json.dumps(compare(vertices, body.faces, args.size), indent=1))
+    print(json.dumps(measure(args.body, args.size), indent=1))
 
 
 if __name__ == "__main__":
