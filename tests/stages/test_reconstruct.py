@@ -93,11 +93,13 @@ def test_what_the_photo_shows_is_kept_and_the_rest_is_completed(store: Store, wo
 
 def test_baselines_differ_in_colours_and_masks_of_hidden_texels_only(store: Store, world: World) -> None:
     island = Atlas.load(world.paths["body"] / "atlas.npz").tables(TEXTURE).island_mask
+    """And in the texel beyond the islands that carries them on."""
     hidden = (channel(store, "partial", "filled") < 0.5) & island
+    border = binary_dilation(island, np.ones((3, 3))) & ~island
     for name in ("mirror", "mean_fill"):
         np.testing.assert_array_equal(store[name][:, :16], store["texture"][:, :16])
         changed = (store[name][:] != store["texture"][:]).any(axis=1)
-        assert not changed[~hidden].any()
+        assert not changed[~hidden & ~border].any()
         assert changed[hidden].mean() > 0.9
 
 
