@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.ndimage import binary_dilation
 
 from dinar_models.types import CHANNELS
 from dinar_models.uv_atlas import Atlas
