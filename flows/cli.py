@@ -220,6 +220,7 @@ def weights_fetch(name: str) -> None:
 def _one_sentence() -> Iterator[None]:
     """Errors of a photo or an avatar as one sentence: code 2 for what was given, 1 for what is missing here."""
     from flows.avatar_folder import AvatarError
+    from stages._core.params import ParamsError
     from stages._core.weights import WeightsError
     from stages.sources.photos import PhotoError
 
@@ -227,7 +228,7 @@ def _one_sentence() -> Iterator[None]:
         yield
     except (PhotoError, AvatarError) as error:
         _stop(str(error), code=2)
-    except (WeightsError, OSError) as error:
+    except (WeightsError, ParamsError, OSError) as error:
         _stop(str(error))
 
 

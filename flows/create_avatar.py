@@ -27,13 +27,16 @@ from flows.avatar_folder import (
 from flows.find_person import SeenPerson, find_person
 from flows.model_folders import ModelFolder, find_models, reading
 from flows.motions import Motion, find_motion
+from flows.profiles import PARAMS
 from flows.steps import Step, show_steps
 from flows.videos import check_video_path, write_video
+from stages._core.params import parse_section, read_params
 from stages._core.precision import resolve_dtype
 from stages._core.publish import publish
 from stages._core.seeds import generator_for
 from stages._data.models import AvatarModels, load_models, load_nets, load_surface
 from stages.fit_body import FitBodyParams, fit_photos, judge, load_body
+from stages.reconstruct import ReconstructParams
 from stages.reporting.pictures import body_overlay, texture_image
 from stages.segment import load_parser
 from stages.sources.photos import PhotoError
@@ -96,6 +99,7 @@ def create_avatar(
     Args:
         out: new, empty, or an earlier avatar; it appears whole or stays as it was.
         weights: see `find_models`.
+        rules: how the texture is completed and tuned; by default as the pipeline does it.
         seed: of every random draw; the same seed, photo and weights give the same avatar.
         data: the project's data folder.
 
@@ -103,9 +107,10 @@ def create_avatar(
         PhotoError: the photo shows no usable person.
         AvatarError: `out` cannot be written.
         WeightsError: weights are missing or do not belong together.
+        ParamsError: params.yaml does not say how.
     """
     check_target(out)
-    rules = rules or ReconstructionRules(dtype=resolve_dtype("auto", DEVICE))
+    rules = rules or pipeline_rules()
     where = find_models(weights, data)
     console.print(f"weights: {where}", soft_wrap=True, markup=False)
     with show_steps(console, AVATAR_STEPS) as step:
@@ -116,6 +121,12 @@ def create_avatar(
     for warning in made.avatar.card.warnings:
         console.print(warning, style="yellow", soft_wrap=True, markup=False)
     console.print(f"written: {out}", soft_wrap=True, markup=False)
+
+
+def pipeline_rules(path: Path = PARAMS) -> ReconstructionRules:
+    """How `reconstruct` makes the avatars that the report shows, on this processor. Raises ParamsError."""
+    params = parse_section(ReconstructParams, "reconstruct", read_params(path))
+    return params.rules(resolve_dtype(params.dtype, DEVICE))
 
 
 def animate_avatar(

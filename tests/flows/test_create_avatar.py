@@ -24,9 +24,11 @@ from dinar_models.body import BodyModel, BodyParams
 from flows.avatar_folder import OWN_FILES, AvatarError, check_target, read_avatar
 from flows.champion import WEIGHTS
 from flows.cli import app
+from flows.create_avatar import pipeline_rules
 from flows.model_folders import find_models
 from flows.motions import find_motion, read_motion
 from flows.steps import show_steps
+from stages._core.params import ParamsError
 from stages._core.scan_store import Scan
 from stages._core.weights import WeightsError
 from stages.render_views import RenderViewsParams, render_scan
@@ -155,6 +157,17 @@ def far_away(person: np.ndarray) -> np.ndarray:
     image = np.full((1024, 1024, 3), 255, np.uint8)
     image[400:520, 400:520] = np.asarray(Image.fromarray(person).resize((120, 120)))
     return image
+
+
+def test_a_photo_is_completed_as_the_pipeline_completes_its_people(tmp_path: Path) -> None:
+    """By the section `reconstruct` of params.yaml; once `dinar avatar` sampled from noise five times as strong."""
+    path = tmp_path / "params.yaml"
+    path.write_text("seed: 1\nreconstruct: {datasets: [a], steps: 7, temperature: 0.3, dtype: float32}\n")
+    rules = pipeline_rules(path)
+    assert (rules.steps, rules.temperature, rules.dtype) == (7, 0.3, torch.float32)
+    path.write_text("seed: 1\nreconstruct: {datasets: [a], temprature: 0.3}\n")
+    with pytest.raises(ParamsError, match="did you mean temperature"):
+        pipeline_rules(path)
 
 
 @pytest.mark.parametrize(
