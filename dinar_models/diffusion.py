@@ -98,7 +98,7 @@ class LatentDiffusion(nn.Module):
         return asdict(self.config)
 
     def set_statistics(self, z_merged: Float[Tensor, "n 6 t t"], z_partial: Float[Tensor, "n 6 t t"]) -> None:
-        """Take the training latents' mean and deviation per channel and, with a guess, its changes' root mean square."""
+        """Take the training latents' mean and deviation per channel; with a guess, its changes' root mean square."""
         self.mean.copy_(z_merged.mean((0, 2, 3)))
         self.deviation.copy_(z_merged.std((0, 2, 3)).clamp_min(1e-3))
         if self.config.guess != "none":
