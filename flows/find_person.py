@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dinar_models.cameras import Camera
-from dinar_models.fitting import Observations
+from dinar_models.fitting.observations import Observations
 from dinar_models.keypoints import MEDIAPIPE, MEDIAPIPE_POSE_POINTS
 from dinar_models.parser import Parser
 from stages.detect_keypoints import Detection, DetectKeypointsParams, HolisticDetector, quiet, unusable

@@ -18,8 +18,9 @@ from pydantic import Field
 
 from dinar_models.body import BodyModel, BodyParams
 from dinar_models.cameras import Camera, Crop, mask_box, points_box, square_crop
-from dinar_models.fitting import BodyFitter, Fit, Observations
-from dinar_models.fitting_schedule import multi_view_schedule, single_view_schedule
+from dinar_models.fitting.fitter import BodyFitter
+from dinar_models.fitting.observations import Fit, Observations
+from dinar_models.fitting.schedule import multi_view_schedule, single_view_schedule
 from dinar_models.keypoints import LAYOUTS
 from dinar_models.rasterize.base import make_rasterizer
 from stages._core.cli import main
@@ -54,6 +55,7 @@ class FitBodyParams(StageParams):
         0.05, gt=0, description="largest mean distance of body keypoints, of the person's length"
     )
     max_excess: float = Field(0.6, gt=0, description="farthest beyond a joint's limits, rad")
+    max_depth: float = Field(0.06, gt=0, description="how far limbs may be inside each other or the torso, m")
     max_reject_ratio: float = Field(0.2, ge=0, le=1, description="share of images that may be rejected")
 
 
@@ -328,6 +330,8 @@ def judge(fit: Fit, params: FitBodyParams) -> list[str]:
             verdicts.append(f"keypoints are {share[body]:.1%} of the person's length off")
         elif fit.excess[body] > params.max_excess:
             verdicts.append(f"a joint is {fit.excess[body]:.2f} rad beyond its limit")
+        elif fit.depth[body] > params.max_depth:
+            verdicts.append(f"a limb is {100 * fit.depth[body]:.0f} cm inside the body")
         else:
             verdicts.append("")
     return verdicts

@@ -10,7 +10,7 @@ import torch
 
 from dinar_models.body import BodyModel, BodyParams
 from dinar_models.cameras import orbit_camera
-from dinar_models.fitting import Fit, Observations
+from dinar_models.fitting.observations import Fit, Observations
 from dinar_models.metrics import vertex_error
 from stages import fit_body as stage
 from stages._core.runtime import Runtime
@@ -34,11 +34,11 @@ def test_photos_and_frames_are_fitted_alone(source: str, alone: bool) -> None:
     assert stage.fitted_alone(pd.DataFrame({"source": [source] * 2})) is alone
 
 
-def made_fit(reprojection: list[float], iou: list[float], excess: float = 0.0) -> Fit:
+def made_fit(reprojection: list[float], iou: list[float], excess: float = 0.0, depth: float = 0.0) -> Fit:
     """One body of a person 100 px long, seen in as many views as there are numbers."""
     per_view = torch.tensor([reprojection])
     person, iou_per_view = torch.full_like(per_view, 100.0), torch.tensor([iou])
-    rest = (torch.zeros(1), torch.tensor([excess]))
+    rest = (torch.zeros(1), torch.tensor([excess]), torch.tensor([depth]))
     return Fit(BodyParams.zeros(1), per_view, person, iou_per_view, *rest)
 
 
@@ -50,6 +50,7 @@ def made_fit(reprojection: list[float], iou: list[float], excess: float = 0.0) -
         (made_fit([2.0], [0.55]), "the body covers the person badly: IoU 0.55 < 0.6"),
         (made_fit([7.0], [0.8]), "keypoints are 7.0% of the person's length off"),
         (made_fit([2.0], [0.8], excess=0.75), "a joint is 0.75 rad beyond its limit"),
+        (made_fit([2.0], [0.8], depth=0.08), "a limb is 8 cm inside the body"),
         # The median over views: one bad view of three changes nothing, an empty mask says nothing.
         (
             made_fit([2.0, 90.0, 2.0], [0.8, 0.1, float("nan")]),

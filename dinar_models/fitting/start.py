@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from dinar_models.cameras import Camera
-from dinar_models.fitting_terms import geman_mcclure
+from dinar_models.fitting.terms import geman_mcclure
 
 TORSO = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dinar_models.cameras import Camera, orbit_camera
-from dinar_models.fitting_start import (
+from dinar_models.fitting.start import (
     LIMBS,
     Rays,
     bent_limb,
