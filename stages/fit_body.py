@@ -1,8 +1,8 @@
 """Views, masks and keypoints → bodies: one fit per scan over all its views, and fits to single images.
 
 Views of a scan show one still person, so they share a body; its other variants (same person, other cameras)
-share it too, because bodies live in the world. Photos and frames of videos are fitted each alone. For
-held-out people some images are fitted alone as well (`bodies_single`): what a one-shot avatar starts from.
+share it too, because bodies live in the world. Photos are fitted each alone, the frames of a video with one
+shape and without jerks. For held-out people some images are fitted alone as well (`bodies_single`): what a one-shot avatar starts from.
 """
 
 import functools
@@ -33,6 +33,9 @@ from stages._core.store import open_store
 
 SCANS_PER_SHARD = 16
 IMAGES_PER_SHARD = 32
+FRAMES_PER_SHARD = 128
+WINDOW = 64
+"""Frames of a video that are fitted together; a shard fits every window whole that it holds a part of."""
 
 IMAGE_SOURCES = ("photos", "video")
 """Values of the index column `source` whose rows are fitted each alone."""
@@ -87,7 +90,8 @@ def run(params: FitBodyParams, inputs: Paths, outputs: Paths, runtime: Runtime) 
     selected = single_index(index, sources, params)
     view_rows = selected["view_row"].to_numpy()
     if alone:
-        index, rows = _needing_both(index, sources), IMAGES_PER_SHARD
+        index = _needing_both(index, sources)
+        rows = FRAMES_PER_SHARD if (index["source"] == "video").any() else IMAGES_PER_SHARD
         fit_all = partial(fit_images, sources=sources, params=params)
         fit_selected = partial(copy_rows, bodies=outputs["bodies"], view_rows=view_rows)
     else:
@@ -201,14 +205,16 @@ def fit_images(
     Args:
         view_rows: row of the views for each row of the store; the same rows by default.
     """
-    places, chosen = _to_fit(rows, sources, params, view_rows)
+    places, chosen, clip = _to_fit(rows, sources, params, view_rows)
     result = _empty_result(len(rows), _image_side(sources))
     if len(places) == 0:
         return result
     observations = observe(sources, chosen[:, None], np.ones((len(chosen), 1), bool))
+    observations.clip = clip
     layout = open_store(sources.keypoints, "keypoints").attrs["layout"]
-    photos = fit_photos(sources.body, layout, observations, params)
-    fit = photos.fit
+    inside = np.flatnonzero((places >= 0) & (places < len(rows)))
+    photos = fit_photos(sources.body, layout, observations, params).select(torch.from_numpy(inside))
+    places, fit = places[inside], photos.fit
     for name, values in fit.params.as_dict().items():
         result.arrays[name][places] = values.numpy()
     residuals = torch.cat([fit.reprojection, fit.iou.nan_to_num(0.0), fit.stance[:, None]], dim=1)
@@ -242,6 +248,11 @@ class PhotoFits:
     crop: Crop
     verdicts: list[str]
 
+    def select(self, photos: torch.Tensor) -> "PhotoFits":
+        """Some of them, by number."""
+        crop = Crop(self.crop.x[photos], self.crop.y[photos], self.crop.side[photos])
+        return PhotoFits(self.fit.select(photos), crop, [self.verdicts[i] for i in photos.tolist()])
+
 
 def fit_photos(body: Path, layout: str, observations: Observations, params: FitBodyParams) -> PhotoFits:
     """Fit each photo alone and find its square: what a photo needs outside the pipeline too.
@@ -268,16 +279,29 @@ def person_crop(body: BodyModel, fit: Fit, observations: Observations) -> Crop:
 
 def _to_fit(
     rows: range, sources: Sources, params: FitBodyParams, view_rows: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Places in the shard that are to be fitted, and their rows of the views."""
+) -> tuple[np.ndarray, np.ndarray, torch.Tensor | None]:
+    """What is to be fitted for a shard: places in it, rows of the views, and clips.
+
+    Frames that share a window with one of the shard's are among them, at places outside the shard.
+    """
     index = _with_columns(open_store(sources.views, "views").index)
-    if view_rows is None:
-        index = _needing_both(index, sources)
-    else:
-        index = single_index(index, sources, params)
-    places = np.flatnonzero(index["ok"].to_numpy(bool)[rows.start : rows.stop])
-    chosen = places + rows.start
-    return places, chosen if view_rows is None else view_rows[chosen]
+    if view_rows is not None:
+        ok = single_index(index, sources, params)["ok"].to_numpy(bool)
+        chosen = rows.start + np.flatnonzero(ok[rows.start : rows.stop])
+        return chosen - rows.start, view_rows[chosen], None
+    ok = _needing_both(index, sources)["ok"].to_numpy(bool)
+    window = windows(index)
+    chosen = np.flatnonzero(ok & np.isin(window, window[rows.start : rows.stop]))
+    return chosen - rows.start, chosen, torch.from_numpy(window[chosen])
+
+
+def windows(index: pd.DataFrame) -> np.ndarray:
+    """Number of the frames that each row is fitted with: of one video, at most WINDOW in a row; photos are alone."""
+    video = (index["source"] == "video").to_numpy()
+    starts = (index["scan"] != index["scan"].shift()).to_numpy() | ~video
+    first = np.maximum.accumulate(np.where(starts, np.arange(len(index)), 0))
+    cut = (np.arange(len(index)) - first) % WINDOW == 0
+    return np.cumsum(starts | cut)
 
 
 def copy_rows(rows: range, *, bodies: Path, view_rows: np.ndarray) -> ShardResult:

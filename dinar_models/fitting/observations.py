@@ -1,6 +1,6 @@
 """What is known of the people to be fitted, the form in which the energy takes it, and what a fit is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float, Int
@@ -107,3 +107,8 @@ class Fit:
     stance: Float[Tensor, " b"]
     excess: Float[Tensor, " b"]
     depth: Float[Tensor, " b"]
+
+    def select(self, bodies: Int[Tensor, " r"]) -> "Fit":
+        """Some of the bodies."""
+        rest = {f.name: getattr(self, f.name)[bodies] for f in fields(self) if f.name != "params"}
+        return Fit(params=self.params.select(bodies), **rest)

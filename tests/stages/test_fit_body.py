@@ -64,6 +64,13 @@ def test_verdicts(fit: Fit, verdict: str) -> None:
     assert stage.judge(fit, stage.FitBodyParams()) == [verdict]
 
 
+def test_windows_hold_frames_of_one_video_and_single_photos() -> None:
+    frames = pd.DataFrame({"scan": ["a"] * 66 + ["b"] * 3, "source": "video"})
+    assert np.diff(stage.windows(frames)).nonzero()[0].tolist() == [63, 65]
+    photos = pd.DataFrame({"scan": ["a", "a", "b"], "source": "photos"})
+    assert len(set(stage.windows(photos).tolist())) == 3
+
+
 @pytest.fixture(scope="module")
 def body(world: World) -> BodyModel:
     return BodyModel.load(world.paths["body"])
@@ -172,6 +179,23 @@ def test_photos_without_a_guess_in_space_are_fitted_too(world: World, body: Body
     photos = stage.fit_photos(sources.body, "mediapipe", observations, PARAMS)
     assert photos.verdicts == [""]
     assert float(photos.crop.side) < IMAGE
+
+
+def test_frames_on_both_sides_of_a_shards_end_have_one_shape(world: World, tmp_path: Path) -> None:
+    """The four views of a scan as frames of a video; each shard fits the whole window and keeps its own half."""
+    views = open_store(world.paths["views"], "views")
+    arrays = {name: views[name][:] for name in views.schema.arrays}
+    index = views.index.assign(source="video")
+    save_store(tmp_path / "views", "views", index, arrays, attrs=dict(views.attrs))
+    inputs = world.inputs("parsing", "keypoints", "body", views=tmp_path / "views")
+    sources = stage.Sources(*(inputs[name] for name in ("views", "parsing", "keypoints", "body")))
+    halves = [stage.fit_images(rows, sources=sources, params=PARAMS) for rows in (range(2), range(2, VIEWS))]
+    betas = np.concatenate([half.arrays["betas"] for half in halves])
+    assert np.ptp(betas, axis=0).max() == 0
+    assert np.abs(betas).max() > 0
+    whole = stage.fit_images(range(VIEWS), sources=sources, params=PARAMS)
+    poses = np.concatenate([half.arrays["body_pose"] for half in halves])
+    np.testing.assert_array_equal(poses, whole.arrays["body_pose"])
 
 
 def test_photos_are_copied_not_fitted_twice(world: World, tmp_path: Path) -> None:
