@@ -2,7 +2,8 @@
 
 Views of a scan show one still person, so they share a body; its other variants (same person, other cameras)
 share it too, because bodies live in the world. Photos are fitted each alone, the frames of a video with one
-shape and without jerks. For held-out people some images are fitted alone as well (`bodies_single`): what a one-shot avatar starts from.
+shape and without jerks. For held-out people some images are fitted alone as well (`bodies_single`): what a
+one-shot avatar starts from.
 """
 
 import functools

@@ -93,24 +93,45 @@ class Energy:
             variables: `betas` has a row for each person.
             masks: of all views; None switches the silhouette off.
         """
-        shape = variables["betas"][target.person]
+        variables = {**variables, "betas": variables["betas"][target.person]}
         outlined = masks is not None and weights.silhouette > 0
-        variables = {**variables, "betas": shape}
-        joints, vertices = self.pose(self.surface if outlined else self.light, variables)
-        terms = self._priors(variables, weights)
-        terms["data"] = lambda: self._data(joints, target.observations, schedule, weights)
-        terms["direction"] = lambda: direction_difference(
+        posed = self.pose(self.surface if outlined else self.light, variables)
+        functions = self.functions(variables, *posed, target, masks, schedule, weights)
+        factors = {name: getattr(weights, name, 1.0) for name in functions}
+        return {name: factors[name] * term() for name, term in functions.items() if factors[name] > 0}
+
+    def functions(
+        self,
+        variables: Variables,
+        joints: Float[Tensor, "b 127 3"],
+        vertices: Float[Tensor, "b n 3"],
+        target: Target,
+        masks: Float[Tensor, "n h w"] | None,
+        schedule: Schedule,
+        weights: Weights,
+    ) -> dict[str, Callable[[], Float[Tensor, " b"]]]:
+        """The terms of posed bodies, not yet computed and without their weights.
+
+        Keypoints are one term, `data`, that weighs its groups itself.
+
+        Args:
+            variables: `betas` has a row for each body.
+            vertices: of `surface`, for the silhouette.
+        """
+        observations = target.observations
+        functions = self._priors(variables)
+        functions["data"] = lambda: self._data(joints, observations, schedule, weights)
+        functions["direction"] = lambda: direction_difference(
             self.joint_bones @ joints, target.bones, target.known
         ).sum(dim=1)
-        terms["balance"] = lambda: balance_energy(joints, target.up)
-        terms["penetration"] = lambda: self.capsules.energy(joints - joints[:, :1], shape)
-        terms["smoothness"] = lambda: smoothness_energy(joints[:, :SMOOTH_JOINTS], target.triples)
-        if outlined:
-            terms["silhouette"] = lambda: self._outline(vertices, target.observations, masks, schedule)
-        factors = {name: getattr(weights, name, 1.0) for name in terms}
-        return {name: factors[name] * term() for name, term in terms.items() if factors[name] > 0}
+        functions["balance"] = lambda: balance_energy(joints, target.up)
+        functions["penetration"] = lambda: self.capsules.energy(joints, variables["betas"])
+        functions["smoothness"] = lambda: smoothness_energy(joints[:, :SMOOTH_JOINTS], target.triples)
+        if masks is not None:
+            functions["silhouette"] = lambda: self._outline(vertices, observations, masks, schedule)
+        return functions
 
-    def _priors(self, variables: Variables, weights: Weights) -> dict[str, Callable[[], Tensor]]:
+    def _priors(self, variables: Variables) -> dict[str, Callable[[], Tensor]]:
         pose = variables["body_pose"]
         hands = torch.cat([variables["left_hand_pose"], variables["right_hand_pose"]], dim=1)
         return {

@@ -95,7 +95,7 @@ class BodyFitter:
         """
         if observations.views != 1:
             raise ValueError(f"{observations.views} views a body: one is expected")
-        target = self._guessed(observations)
+        target = self.guessed(observations)
         turns, doubtful = self._turns(observations)
         if start is not None and known is not None:
             turns = torch.where(known[:, None, None], rotation_matrix(start.global_orient), turns)
@@ -156,7 +156,7 @@ class BodyFitter:
         bones, sure = self._measured_bones(points, known)
         return Target.of_strangers(observations, bones, sure), points[:, self.torso_points]
 
-    def _guessed(self, observations: Observations) -> Target:
+    def guessed(self, observations: Observations) -> Target:
         """The target of single views: directions are the detector's guess, turned into the world."""
         count, points = len(observations), observations.xyc.shape[2]
         bones, sure = torch.zeros(count, len(BONES), 3), torch.zeros(count, len(BONES))
