@@ -83,7 +83,7 @@ class Energy:
         self,
         variables: Variables,
         target: Target,
-        masks: Float[Tensor, "n h w"] | None,
+        masks: Float[Tensor, "m h w"] | None,
         schedule: Schedule,
         weights: Weights,
     ) -> dict[str, Float[Tensor, " b"]]:
@@ -106,7 +106,7 @@ class Energy:
         joints: Float[Tensor, "b 127 3"],
         vertices: Float[Tensor, "b n 3"],
         target: Target,
-        masks: Float[Tensor, "n h w"] | None,
+        masks: Float[Tensor, "m h w"] | None,
         schedule: Schedule,
         weights: Weights,
     ) -> dict[str, Callable[[], Float[Tensor, " b"]]]:
