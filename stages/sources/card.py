@@ -6,7 +6,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-Adapter = Literal["scans", "photos", "video"]
+Adapter = Literal["scans", "photos", "video", "people_snapshot"]
 METRES_PER_UNIT = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 
 

@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from stages.sources.frames import PhotoFrame
 from stages.sources.photos import MAX_ASPECT, MAX_PIXELS, Photo, PhotoError, inner_box, square_image
 from stages.sources.unpickle import PickleRefused, load_pickle
 from stages.sources.video import count_frames, decode_frames, list_videos
@@ -87,7 +88,7 @@ def read_people_frames(folder: Path, numbers: range, stride: int, size: int) -> 
     """Kept frames `numbers` (frame k of these is frame k × stride of the video), undistorted, with masks."""
     camera = read_camera(folder / "camera.pkl")
     sides = (camera.width, camera.height)
-    K, box = camera.in_square(size), inner_box(sides, size)
+    K, frame = camera.in_square(size), PhotoFrame(inner_box(sides, size), size / max(sides))
     with _open_masks(folder / "masks.hdf5", camera) as file:
         for number, rgb in decode_frames(find_video(folder), numbers, stride):
             mask = (np.asarray(file["masks"][number * stride]) > 0).astype(np.uint8) * 255
@@ -96,8 +97,7 @@ def read_people_frames(folder: Path, numbers: range, stride: int, size: int) -> 
                 np.array(square_image(image, size, 255)),
                 np.array(square_image(alpha, size, 0)),
                 K,
-                size / max(sides),
-                box,
+                frame,
             )
 
 

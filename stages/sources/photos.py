@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from stages.sources.frames import PhotoFrame
+
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """Pillow's decoders that may be used, whatever a file's name says: others, such as EPS, run programs."""
 
@@ -44,15 +46,13 @@ class Photo:
         rgb: (S, S, 3) uint8; what pads the photo to a square, and what its alpha hides, is white.
         alpha: (S, S) uint8, 0 on the padding; None where the file has no alpha that cuts something out.
         K: (3, 3) float32 intrinsics in pixels, pixel centres at +0.5.
-        scale: pixels of the square per pixel of the file.
-        box: left, top, right and bottom of the file's image in the square, px; beyond is padding.
+        frame: where the file's image lies in the square.
     """
 
     rgb: np.ndarray
     alpha: np.ndarray | None
     K: np.ndarray
-    scale: float
-    box: tuple[int, int, int, int]
+    frame: PhotoFrame
 
 
 def load_photo(path: Path, size: int = 512) -> Photo:
@@ -76,8 +76,8 @@ def load_photo(path: Path, size: int = 512) -> Photo:
 def make_photo(rgb: Image.Image, alpha: np.ndarray | None, focal: float, size: int) -> Photo:
     """A square photo from an upright image with its focal length, px."""
     scale = size / max(rgb.size)
-    K = intrinsics(focal * scale, size)
-    return Photo(np.array(square_image(rgb, size, 255)), alpha, K, scale, inner_box(rgb.size, size))
+    frame = PhotoFrame(inner_box(rgb.size, size), scale)
+    return Photo(np.array(square_image(rgb, size, 255)), alpha, intrinsics(focal * scale, size), frame)
 
 
 def list_photos(root: Path) -> list[Path]:

@@ -26,7 +26,7 @@ def test_padding_is_white_and_even_and_the_principal_point_in_the_middle(tmp_pat
     assert (photo.rgb[:10] == 255).all()
     assert (photo.rgb[50:] == 255).all()
     assert photo.alpha is None
-    assert (photo.box, photo.scale) == ((0, 10, 60, 50), 1.0)
+    assert (photo.frame.box, photo.frame.scale) == ((0, 10, 60, 50), 1.0)
     focal = 5000 / 512 * 60
     np.testing.assert_allclose(photo.K, [[focal, 0, 30], [0, focal, 30], [0, 0, 1]])
 
@@ -35,7 +35,7 @@ def test_resizing_scales_the_focal_length(tmp_path: Path) -> None:
     Image.fromarray(two_halves(120, 80)).save(tmp_path / "a.png")
     photo = load_photo(tmp_path / "a.png", 60)
     assert photo.K[0, 0] == pytest.approx(5000 / 512 * 60)
-    assert (photo.box, photo.scale) == ((0, 10, 60, 50), 0.5)
+    assert (photo.frame.box, photo.frame.scale) == ((0, 10, 60, 50), 0.5)
     np.testing.assert_array_equal(photo.rgb[30, 5], (100, 0, 0))
 
 
