@@ -76,6 +76,7 @@ def decode_frames(path: Path, numbers: range, stride: int) -> Iterator[tuple[int
 
 def _open(path: Path) -> cv2.VideoCapture:
     capture = cv2.VideoCapture(str(path))
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # its default differs between builds
     width, height = (int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
     short, long = sorted((width, height))
     if not capture.isOpened() or short < 1:
