@@ -102,11 +102,7 @@ def segment_shard(
     net = load_parser(parser, device)
     parts, mask = segment_images(net, rgb, known, prior, batch=params.batch, dtype=dtype, device=device)
     share = (mask >= 128).mean(axis=(1, 2))
-    rejects = {
-        row: INDISTINCT
-        for row, part in zip(rows, share, strict=True)
-        if part < SMALLEST_PERSON
-    }
+    rejects = {row: INDISTINCT for row, part in zip(rows, share, strict=True) if part < SMALLEST_PERSON}
     return ShardResult({"parts": parts, "mask": mask}, rejects)
 
 

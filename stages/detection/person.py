@@ -6,9 +6,11 @@ others: there a mesh is one person.
 MediaPipe follows one person whatever the photo. Others are looked for twice: in the photo, where the detector of
 people separates those whose heads are apart; and in the photo without that person, filled in from around, where
 those who were partly hidden or touched are found. The second kind counts only if the pose model, too, sees
-somebody there, because remains of the person (a skirt, a shadow) look like people to the detector.
+somebody there, because remains of the person (a skirt, a shadow) look like people to the detector. Where nobody is
+found in the whole photo, its tiles are searched: many people are small ones.
 """
 
+import math
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -23,6 +25,7 @@ from stages.sources.frames import PhotoFrame
 
 NOBODY = "no person was found in the image"
 SEVERAL = "several people are in the photo; crop it to one of them"
+SMALL = "a person was found in a part of the photo only; crop it closer"
 
 SEEN = 0.3
 """Confidence from which a keypoint counts as seen."""
@@ -38,6 +41,9 @@ OTHERS_APART = 0.06
 
 FILL_SIDE = 256
 """Pixels per side at which the person is filled in."""
+
+TILE = 0.6
+"""Side of the tiles that are looked at where the whole photo shows nobody, of its longer side at most."""
 
 PERSON_MARGIN = 0.02
 """What is filled in reaches this share of the image's side beyond the person's mask."""
@@ -101,7 +107,7 @@ class PersonFinder:
         """
         found = self._holistic.detect(rgb)
         if found is None:
-            return None, NOBODY
+            return None, NOBODY if frame is None else self._unseen(rgb, frame)
         if frame is not None:
             found = without_padding(found, frame.box)
         if reason := unusable(found.xyc, max(rgb.shape[:2]), self.rules.min_person):
@@ -124,11 +130,24 @@ class PersonFinder:
                     return True
         assert person.mask is not None
         without = fill_in(rgb, person.mask > SEEN)
+        least = OTHERS_SIZE * seen_length(person.xyc)
         return any(
-            is_other(figure, person.xyc) and self._confirmed(without, figure, person.xyc)
+            is_other(figure, person.xyc) and self._confirmed_length(without, figure) >= least
             for view in squares
             for figure in self._figures(without, view)
         )
+
+    def _unseen(self, rgb: np.ndarray, frame: PhotoFrame) -> str:
+        """Why the pose model saw nobody in a photo: because nobody is there, or many small people are."""
+        seen: list[Figure] = []
+        for view in tiles(frame.box):
+            for figure in self._figures(rgb, view):
+                nearest = min((np.linalg.norm(figure.shoulders - f.shoulders) for f in seen), default=np.inf)
+                if nearest > 0.5 * figure.reach and self._confirmed_length(rgb, figure) > 0:
+                    seen.append(figure)
+                if len(seen) > 1:
+                    return SEVERAL
+        return SMALL if seen else NOBODY
 
     def _figures(self, rgb: np.ndarray, view: tuple[slice, slice]) -> list[Figure]:
         """People in a part of an image, in the image's pixels."""
@@ -137,16 +156,15 @@ class PersonFinder:
         found = self._people.find(np.ascontiguousarray(rgb[view]))
         return [replace(f, hips=f.hips + corner, shoulders=f.shoulders + corner) for f in found]
 
-    def _confirmed(self, rgb: np.ndarray, figure: Figure, person: np.ndarray) -> bool:
-        """Whether the pose model sees that figure too, with both shoulders."""
+    def _confirmed_length(self, rgb: np.ndarray, figure: Figure) -> float:
+        """Length of that figure if the pose model sees it too, with both shoulders; else 0."""
         view = square_at(figure.hips, 2.5 * figure.reach, rgb.shape)
         found = self._holistic.detect(np.ascontiguousarray(rgb[view]))
         if found is None or (found.xyc[SHOULDERS, 2] < 0.5).any():
-            return False
+            return 0.0
         corner = np.array([view[1].start, view[0].start])
         off = np.linalg.norm(found.xyc[SHOULDERS, :2].mean(axis=0) + corner - figure.shoulders)
-        near = bool(off < 0.5 * figure.reach)
-        return near and seen_length(found.xyc) >= OTHERS_SIZE * seen_length(person)
+        return seen_length(found.xyc) if off < 0.5 * figure.reach else 0.0
 
 
 def unusable(xyc: np.ndarray, side: int, min_person: float) -> str:
@@ -199,6 +217,21 @@ def square_at(centre: np.ndarray, side: float, shape: tuple[int, ...]) -> tuple[
         low, high = (min(max(round(float(middle + half)), 0), length) for half in (-side / 2, side / 2))
         parts.append(slice(low, high))
     return parts[0], parts[1]
+
+
+def tiles(box: tuple[int, int, int, int]) -> list[tuple[slice, slice]]:
+    """Rows and columns of squares that cover a photo, each overlapping the next by half or more."""
+    left, top, right, bottom = box
+    short, long = sorted((right - left, bottom - top))
+    side = max(min(short, round(TILE * long)), 1)
+
+    def starts(low: int, high: int) -> list[int]:
+        steps = math.ceil(2 * (high - low - side) / side)
+        return np.linspace(low, high - side, steps + 1).round().astype(int).tolist()
+
+    return [
+        (slice(y, y + side), slice(x, x + side)) for y in starts(top, bottom) for x in starts(left, right)
+    ]
 
 
 def fill_in(rgb: np.ndarray, person: np.ndarray) -> np.ndarray:

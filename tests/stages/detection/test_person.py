@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dinar_models.keypoints import MEDIAPIPE
 from stages.detection.holistic import Detection
@@ -18,10 +19,12 @@ from stages.detection.person import (
     is_other,
     square_at,
     squares_around,
+    tiles,
     unusable,
     without_padding,
 )
 from stages.sources.frames import PhotoFrame
+from stages.sources.photos import inner_box
 from tests.stages.painted_person import SIDE, render_painted, side_by_side
 
 
@@ -89,6 +92,21 @@ def test_squares_lie_in_the_image_and_empty_ones_are_left_out() -> None:
     assert far_left == views[:1]
 
 
+def test_tiles_cover_a_photo_and_overlap() -> None:
+    strip = tiles((0, 100, 500, 300))  # 200 px high: squares of 200 px, 100 px apart
+    assert [(rows.start, rows.stop) for rows, _ in strip] == [(100, 300)] * 4
+    assert [(columns.start, columns.stop) for _, columns in strip] == [
+        (0, 200),
+        (100, 300),
+        (200, 400),
+        (300, 500),
+    ]
+    whole = tiles((0, 0, 100, 100))  # squares of 60 px
+    assert len(whole) == 9
+    assert {rows.start for rows, _ in whole} == {0, 20, 40}
+    assert tiles((5, 5, 6, 500))[0] == (slice(5, 6), slice(5, 6))
+
+
 def test_a_person_is_filled_in_with_the_colours_around() -> None:
     rgb = np.full((512, 256, 3), (200, 180, 90), np.uint8)
     rgb[:, 128:] = (20, 60, 160)
@@ -142,6 +160,16 @@ def test_several_people_are_noticed_even_if_one_hides_a_part_of_the_other(
 
 def test_a_passer_by_is_no_reason(finder: PersonFinder, painted: np.ndarray) -> None:
     assert look(finder, side_by_side(painted, 160, behind=0.4)) == ""
+
+
+def test_many_small_people_are_several(finder: PersonFinder, painted: np.ndarray) -> None:
+    """Ten on a strip, each too small for the pose model to find in the whole."""
+    row = np.concatenate([painted[:, 40:-40]] * 10, axis=1)
+    left, top, right, bottom = inner_box((row.shape[1], row.shape[0]), 512)
+    square = np.full((512, 512, 3), 255, np.uint8)
+    small = Image.fromarray(row).resize((right - left, bottom - top), Image.Resampling.BOX)
+    square[top:bottom, left:right] = np.asarray(small)
+    assert finder.look(square, PhotoFrame((left, top, right, bottom), 512 / row.shape[1]))[1] == SEVERAL
 
 
 def test_everybody_is_found_where_they_are(painted: np.ndarray) -> None:
