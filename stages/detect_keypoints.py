@@ -1,5 +1,6 @@
-"""Views → keypoints of body, hands, feet and face, found by MediaPipe Holistic."""
+"""Views → keypoints of body, hands, feet and face: found by MediaPipe Holistic, or OpenPose's that came along."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from dinar_models.keypoints import MEDIAPIPE
+from dinar_models.keypoints import MEDIAPIPE, OPENPOSE, KeypointLayout
 from stages._core.cli import main
 from stages._core.digests import work_key
 from stages._core.params import StageParams
@@ -15,7 +16,9 @@ from stages._core.runtime import Runtime
 from stages._core.shards import ShardResult, build_store
 from stages._core.stage import Paths, Stage, Summary
 from stages._core.store import open_store
+from stages.detection.openpose import read_person
 from stages.detection.person import PersonFinder, PersonRules
+from stages.sources.card import CardError, read_card
 from stages.sources.frames import read_photo_frames
 
 SHARD_IMAGES = 64
@@ -40,18 +43,32 @@ class DetectKeypointsParams(StageParams):
 def run(params: DetectKeypointsParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
     """Look at every view of the chosen variants; the other rows say that they were not looked at."""
     views = open_store(inputs["views"], "views")
+    work, layout = _work(params, inputs)
     return build_store(
         out=outputs["keypoints"],
         schema="keypoints",
         index=_index(views.index, params.variants),
-        sizes={"J": len(MEDIAPIPE)},
-        attrs={**params.model_dump(), "layout": MEDIAPIPE.name, "points": list(MEDIAPIPE.points)},
+        sizes={"J": len(layout)},
+        attrs={**params.model_dump(), "layout": layout.name, "points": list(layout.points)},
         shard_rows=SHARD_IMAGES,
-        work=partial(detect_shard, store=inputs["views"], params=params),
+        work=work,
         runtime=runtime,
-        key=work_key(params, [inputs["views"]]),
+        key=work_key(params, inputs.values()),
         max_reject_ratio=params.max_reject_ratio,
     )
+
+
+def _work(
+    params: DetectKeypointsParams, inputs: Paths
+) -> tuple[Callable[[range], ShardResult], KeypointLayout]:
+    """What gives keypoints to rows, and in which layout: the card's choice, by default the detector."""
+    path = inputs.get("card")
+    card = read_card(path) if path is not None else None
+    if card is None or card.keypoints == "mediapipe":
+        return partial(detect_shard, store=inputs["views"], params=params), MEDIAPIPE
+    if card.adapter != "photos":
+        raise CardError(f"{path}: keypoints: openpose is for photos, not for {card.adapter!r}")
+    return partial(read_shard, store=inputs["views"], raw=inputs["raw"], params=params), OPENPOSE
 
 
 def _index(views: pd.DataFrame, variants: int) -> pd.DataFrame:
@@ -85,7 +102,27 @@ def detect_shard(rows: range, *, store: Path, params: DetectKeypointsParams) -> 
     return ShardResult(arrays, rejects)
 
 
-STAGE = Stage("detect_keypoints", DetectKeypointsParams, inputs=("views",), outputs=("keypoints",), run=run)
+def read_shard(rows: range, *, store: Path, raw: Path, params: DetectKeypointsParams) -> ShardResult:
+    """OpenPose's keypoints of consecutive photos."""
+    views = open_store(store, "views")
+    index = views.index.iloc[rows.start : rows.stop]
+    xyc = np.zeros((len(rows), len(OPENPOSE), 3), np.float32)
+    rejects: dict[int, str] = {}
+    for place, (subject, frame) in enumerate(zip(index["subject"], read_photo_frames(index), strict=True)):
+        if frame is not None:  # else the photo could not be read
+            xyc[place], reason = read_person(raw, subject, frame, views["rgb"].shape[1], params.rules)
+            if reason:
+                rejects[rows.start + place] = reason
+    return ShardResult({"xyc": xyc, "world": np.zeros_like(xyc)}, rejects)
+
+
+STAGE = Stage(
+    "detect_keypoints",
+    DetectKeypointsParams,
+    inputs=("views", "raw?", "card?"),
+    outputs=("keypoints",),
+    run=run,
+)
 
 if __name__ == "__main__":
     main(STAGE)

@@ -18,7 +18,7 @@ from types import TracebackType
 import cv2
 import numpy as np
 
-from dinar_models.keypoints import MEDIAPIPE, MEDIAPIPE_POSE_POINTS
+from dinar_models.keypoints import MEDIAPIPE, MEDIAPIPE_POSE_POINTS, OPENPOSE, KeypointLayout
 from stages.detection.holistic import Detection, HolisticDetector
 from stages.detection.people import Figure, PeopleDetector
 from stages.sources.frames import PhotoFrame
@@ -48,9 +48,14 @@ TILE = 0.6
 PERSON_MARGIN = 0.02
 """What is filled in reaches this share of the image's side beyond the person's mask."""
 
-TORSO = MEDIAPIPE.find("left_shoulder", "right_shoulder", "left_hip", "right_hip")
-LEGS = MEDIAPIPE.find("left_knee", "right_knee", "left_ankle", "right_ankle")
-SHOULDERS = MEDIAPIPE.find("left_shoulder", "right_shoulder")
+SURE = 0.5
+"""Confidence from which MediaPipe's shoulders and hips count as visible."""
+
+TORSO = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
+LEGS = ("left_knee", "right_knee", "left_ankle", "right_ankle")
+SHOULDERS = MEDIAPIPE.find(*TORSO[:2])
+POSE_POINTS = {MEDIAPIPE.name: MEDIAPIPE_POSE_POINTS, OPENPOSE.name: 25}
+"""How many of a layout's first points are the body's."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +118,8 @@ class PersonFinder:
         if reason := unusable(found.xyc, max(rgb.shape[:2]), self.rules.min_person):
             return found, reason
         if frame is not None:
-            length = seen_length(found.xyc) / frame.scale
-            if length < self.rules.min_pixels:
-                needed = f"{self.rules.min_pixels:.0f} are needed"
-                return found, f"the person is too small: {length:.0f} px long in the file, {needed}"
+            if reason := too_few_pixels(found.xyc, frame, self.rules):
+                return found, reason
             if self._others(rgb, found):
                 return found, SEVERAL
         return found, ""
@@ -160,29 +163,48 @@ class PersonFinder:
         """Length of that figure if the pose model sees it too, with both shoulders; else 0."""
         view = square_at(figure.hips, 2.5 * figure.reach, rgb.shape)
         found = self._holistic.detect(np.ascontiguousarray(rgb[view]))
-        if found is None or (found.xyc[SHOULDERS, 2] < 0.5).any():
+        if found is None or (found.xyc[SHOULDERS, 2] < SURE).any():
             return 0.0
         corner = np.array([view[1].start, view[0].start])
         off = np.linalg.norm(found.xyc[SHOULDERS, :2].mean(axis=0) + corner - figure.shoulders)
         return seen_length(found.xyc) if off < 0.5 * figure.reach else 0.0
 
 
-def unusable(xyc: np.ndarray, side: int, min_person: float) -> str:
+def unusable(
+    xyc: np.ndarray,
+    side: int,
+    min_person: float,
+    layout: KeypointLayout = MEDIAPIPE,
+    sure: float = SURE,
+) -> str:
     """Why the keypoints of one image do not show a whole, single-sized person; empty where they do.
 
     Args:
-        xyc: (J, 3) in the layout `mediapipe`.
+        xyc: (J, 3) in the layout.
         side: longer side of the image, px.
         min_person: least extent of the person, as a share of the side.
+        sure: confidence from which shoulders and hips count as visible.
     """
-    if (xyc[TORSO, 2] < 0.5).any():
+    if (xyc[layout.find(*TORSO), 2] < sure).any():
         return "shoulders and hips are not all visible"
-    if (xyc[LEGS, 2] < 0.1).all():
+    if (xyc[layout.find(*LEGS), 2] < 0.1).all():
         return "the legs are not in the picture"
-    extent = seen_length(xyc)
+    extent = seen_length(xyc[: POSE_POINTS[layout.name]])
     if extent < min_person * side:
         return f"the person is too small: {extent:.0f} px of {side}"
     return ""
+
+
+def too_few_pixels(body: np.ndarray, frame: PhotoFrame, rules: PersonRules) -> str:
+    """Why a person in a photo is too small in its file, whatever the size of the square; empty where not.
+
+    Args:
+        body: (J, 3) in px of the square, of which the first 33 at most are looked at.
+    """
+    length = seen_length(body) / frame.scale
+    if length >= rules.min_pixels:
+        return ""
+    return f"the person is too small: {length:.0f} px long in the file, {rules.min_pixels:.0f} are needed"
 
 
 def without_padding(found: Detection, box: tuple[int, int, int, int]) -> Detection:

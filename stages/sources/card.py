@@ -32,6 +32,9 @@ class Card(BaseModel):
     subject: Literal["before_last_underscore", "whole"] = Field(
         "before_last_underscore", description="how the subject is read from a scan's name"
     )
+    keypoints: Literal["mediapipe", "openpose"] = Field(
+        "mediapipe", description="of photos: found by the pipeline, or OpenPose's JSON beside the photos"
+    )
 
     def subject_of(self, scan: str) -> str:
         """The subject of a scan name: `anna_walk` → `anna`, unless the card says that names are subjects."""

@@ -111,12 +111,12 @@ def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     if not image.has_transparency_data:
         return _to_srgb(image), None
     alpha = image.convert("RGBA").getchannel("A")
-    lowest, highest = alpha.getextrema()
-    if highest < 128:
+    opaque = np.asarray(alpha) >= 128
+    if not opaque.any():
         raise PhotoError("the alpha channel hides the whole image")
     on_white = Image.new("RGB", image.size, "white")
     on_white.paste(_to_srgb(image), mask=alpha)
-    return on_white, alpha if lowest < 128 else None
+    return on_white, None if opaque.all() else alpha
 
 
 def square_image(image: Image.Image, size: int, fill: int) -> Image.Image:
