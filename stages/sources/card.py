@@ -6,7 +6,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-Adapter = Literal["scans", "photos", "video"]
+Adapter = Literal["scans", "photos", "video", "people_snapshot"]
 METRES_PER_UNIT = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 
 
@@ -31,6 +31,9 @@ class Card(BaseModel):
     facing: Literal["+z"] = Field("+z", description="where the subjects of the raw meshes look")
     subject: Literal["before_last_underscore", "whole"] = Field(
         "before_last_underscore", description="how the subject is read from a scan's name"
+    )
+    keypoints: Literal["mediapipe", "openpose"] = Field(
+        "mediapipe", description="of photos: found by the pipeline, or OpenPose's JSON beside the photos"
     )
 
     def subject_of(self, scan: str) -> str:
