@@ -14,10 +14,10 @@ from stages._core.digests import work_key
 from stages._core.params import StageParams
 from stages._core.runtime import Runtime
 from stages._core.shards import ShardResult, build_store
-from stages._core.splits import split_of
 from stages._core.stage import Paths, Stage, Summary
-from stages.sources.card import CardError, read_card
+from stages.sources.card import Card, CardError, read_card
 from stages.sources.photos import Photo, PhotoError, list_photos, load_photo
+from stages.sources.splits import splits_of
 from stages.sources.video import count_frames, list_videos, read_frames
 
 SHARD_IMAGES = 32
@@ -53,7 +53,7 @@ def run(params: IngestImagesParams, inputs: Paths, outputs: Paths, runtime: Runt
     return build_store(
         out=outputs["views"],
         schema="views",
-        index=_index(frames, reasons, card.adapter),
+        index=_index(frames, reasons, card, inputs["raw"]),
         sizes={"H": params.image_size, "W": params.image_size},
         attrs={**params.model_dump(), "has_mask": False, "has_parts": False},
         shard_rows=SHARD_IMAGES,
@@ -130,7 +130,7 @@ def _put(arrays: dict[str, np.ndarray], place: int, photo: Photo) -> None:
         arrays["mask"][place] = photo.alpha
 
 
-def _index(frames: list[Frame], reasons: dict[int, str], adapter: str) -> pd.DataFrame:
+def _index(frames: list[Frame], reasons: dict[int, str], card: Card, root: Path) -> pd.DataFrame:
     """One line per image. The subject is the file's stem, or its whole name where stems collide."""
     paths = sorted({frame.path for frame in frames})
     stems = [path.stem for path in paths]
@@ -140,9 +140,9 @@ def _index(frames: list[Frame], reasons: dict[int, str], adapter: str) -> pd.Dat
         {
             "subject": subjects,
             "scan": subjects,
-            "split": [split_of(subject) for subject in subjects],
+            "split": splits_of(subjects, card, root),
             "view": [frame.number for frame in frames],
-            "source": adapter,
+            "source": card.adapter,
             "ok": [row not in reasons for row in range(len(frames))],
             "reason": [reasons.get(row, "") for row in range(len(frames))],
         }

@@ -39,5 +39,5 @@ def write_box_scan(root: Path, name: str, scale: float = 1.0, parts: bool = True
 
 def write_card(root: Path, adapter: str = "scans") -> Path:
     path = root / "card.yaml"
-    path.write_text(f"adapter: {adapter}\npath: data/raw/boxes\nlicence: CC0-1.0\n")
+    path.write_text(f"adapter: {adapter}\npath: data/raw/boxes\nlicence: CC0-1.0\nfacing: +z\n")
     return path

@@ -9,7 +9,8 @@ from stages._core.scan_store import SCANS_PER_GROUP, Scan, open_scans
 from stages._core.stage import Paths
 from stages._core.store import Store, open_store
 from stages.ingest import IngestParams
-from stages.sources.scans import LOADERS, load_obj_folder
+from stages.sources.placement import Placement
+from stages.sources.scans import LOADERS, load_placed_scan
 from tests.stages.raw_scans import write_box_scan, write_card
 from tests.stages.sources.test_scans import emptied, nan_vertex, no_texture, truncated_texture
 
@@ -44,7 +45,12 @@ def test_bad_scans_are_rejected_with_the_reason_and_the_others_go_through(tmp_pa
     assert store.index["scan"].tolist() == ["a_1", "a_15", "a_2", "a_3", "b_1", "b_2", "c_1"]
     rejected = store.index[~store.index["ok"]].set_index("scan")["reason"].to_dict()
     assert set(rejected) == set(damages)
-    for name, words in {"a_15": "damaged", "a_3": "texture", "b_2": ".obj", "c_1": "not finite"}.items():
+    for name, words in {
+        "a_15": "damaged",
+        "a_3": "texture",
+        "b_2": "no mesh file",
+        "c_1": "not finite",
+    }.items():
         assert words in rejected[name]
     for row, name in enumerate(store.index["scan"]):
         if name in damages:
@@ -77,11 +83,11 @@ def test_a_killed_run_goes_on_at_the_first_missing_group(
         write_box_scan(tmp_path / "raw", f"s_{number:02d}")
     read: list[str] = []
 
-    def dies_at_the_last(folder: Path, *args: object) -> Scan:
+    def dies_at_the_last(folder: Path, *args: object) -> tuple[Scan, Placement]:
         read.append(folder.name)
         if folder.name == f"s_{SCANS_PER_GROUP:02d}" and len(read) == SCANS_PER_GROUP + 1:
             raise KeyboardInterrupt
-        return load_obj_folder(folder, *args)  # type: ignore[arg-type]
+        return load_placed_scan(folder, *args)  # type: ignore[arg-type]
 
     monkeypatch.setitem(LOADERS, "scans", dies_at_the_last)
     with pytest.raises(KeyboardInterrupt):

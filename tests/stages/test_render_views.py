@@ -11,7 +11,7 @@ from stages._core.stage import Paths
 from stages._core.store import open_store
 from stages.render_views import RenderViewsParams, render_scan
 from stages.sources.card import Card
-from stages.sources.scans import Limits, load_obj_folder
+from stages.sources.scans import Limits, load_scan
 from tests.stages.raw_scans import (
     BACK_LABEL,
     BLUE,
@@ -29,8 +29,8 @@ PARAMS = RenderViewsParams(seed=3, image_size=SIZE, variants=2, shading=0.0, dis
 
 @pytest.fixture
 def box(tmp_path: Path) -> Scan:
-    card = Card(adapter="scans", path="x", licence="CC0-1.0")
-    return load_obj_folder(write_box_scan(tmp_path, "box_1"), card, Limits())
+    card = Card(adapter="scans", path="x", licence="CC0-1.0", facing="+z")
+    return load_scan(write_box_scan(tmp_path, "box_1"), card, Limits())
 
 
 def test_front_is_red_back_is_blue_and_labels_follow(box: Scan) -> None:
@@ -85,7 +85,7 @@ def test_unlabelled_scans_have_unknown_parts_inside_the_mask(box: Scan) -> None:
 
 
 def test_several_materials_and_vertex_colours(box: Scan) -> None:
-    grey = np.full((4, 4, 4), 90, np.uint8)
+    grey = np.full((4, 4, 4), (90, 90, 90, 255), np.uint8)
     front = box.face_material.copy()
     front[:2] = 1
     two = Scan(box.vertices, box.faces, box.corner_uv, front, [box.textures[0], grey])
