@@ -331,7 +331,7 @@ def _tinted(texture: np.ndarray, factor: np.ndarray) -> np.ndarray:
 def _opaque_or_cut(rgba: np.ndarray, material: Json) -> np.ndarray:
     """Alpha as the mode says: OPAQUE ignores it, MASK compares it, BLEND keeps it."""
     mode = material.get("alphaMode", "OPAQUE")
-    if mode == "BLEND":
+    if mode == "BLEND" or (rgba[..., 3] == 255).all():
         return rgba
     out = rgba.copy()
     out[..., 3] = 255

@@ -165,7 +165,7 @@ def _longer_axis(vertices: np.ndarray, faces: np.ndarray) -> str:
     axis, short = (1, 2) if y >= z else (2, 1)
     if min(y, z) * UP_RATIO > max(y, z):
         unlike = _unlike_ends(vertices, faces)
-        if unlike[axis] < UNLIKE_RATIO * unlike[short]:
+        if not unlike[axis] > UNLIKE_RATIO * unlike[short]:
             return "auto"
     return "xyz"[axis]
 

@@ -12,9 +12,9 @@ from tests.stages.raw_scans import write_card
 from tests.stages.sources.test_photos import two_halves, write_video
 
 
-def run(tmp_path: Path, adapter: str) -> Store:
+def run(tmp_path: Path, adapter: str, **card: str) -> Store:
     params = IngestImagesParams(image_size=64, frame_stride=2, max_frames=3)
-    paths = Paths({"raw": tmp_path / "raw", "card": write_card(tmp_path, adapter)})
+    paths = Paths({"raw": tmp_path / "raw", "card": write_card(tmp_path, adapter, **card)})
     runtime = Runtime(work_root=tmp_path / "work", runs_root=tmp_path / "runs")
     ingest_images.run(params, paths, Paths({"views": tmp_path / "views"}), runtime)
     return open_store(tmp_path / "views", "views")
@@ -46,3 +46,9 @@ def test_a_video_is_one_subject_with_its_frames_as_views(tmp_path: Path) -> None
     assert store.index["view"].tolist() == [0, 1, 2, 0]
     np.testing.assert_allclose(store["rgb"][:3, 32, 32, 0], [0, 20, 40], atol=2)
     assert "no video" in store.index["reason"][3]
+
+
+def test_the_card_says_which_split_photos_are_in(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    Image.fromarray(two_halves()).save(tmp_path / "raw" / "anna.png")
+    assert run(tmp_path, "photos", split="test").index["split"].tolist() == ["test"]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,9 @@ HEIGHT = 1.75
 FRONT = ("head", "chest", "left_arm", "right_arm", "left_leg", "right_leg", "left_foot", "right_foot")
 BACK = ("head", "back", "left_arm", "right_arm", "left_leg", "right_leg", "left_foot", "right_foot")
 
-_BOX = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+BOX = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
 _QUADS = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])
-_FACES = np.concatenate([_QUADS[:, [0, 1, 2]], _QUADS[:, [0, 2, 3]]])
+BOX_FACES = np.concatenate([_QUADS[:, [0, 1, 2]], _QUADS[:, [0, 2, 3]]])
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class BoxPerson:
     def make(matrix: np.ndarray | None = None) -> "BoxPerson":
         """The person, its points taken through a 3 × 3 matrix."""
         low, high = (np.array([p[i] for p in PARTS.values()]) for i in (0, 1))
-        vertices = (low[:, None] + _BOX * (high - low)[:, None]).reshape(-1, 3)
-        faces = (_FACES + 8 * np.arange(len(PARTS))[:, None, None]).reshape(-1, 3)
+        vertices = (low[:, None] + BOX * (high - low)[:, None]).reshape(-1, 3)
+        faces = (BOX_FACES + 8 * np.arange(len(PARTS))[:, None, None]).reshape(-1, 3)
         turned = vertices if matrix is None else vertices @ np.asarray(matrix).T
         return BoxPerson(turned, faces, np.repeat(np.arange(len(PARTS)), 8))
 
@@ -145,6 +146,25 @@ class GltfFile:
         self.json: dict = {"asset": {"version": "2.0"}, "scene": 0, "accessors": [], "bufferViews": []}
         self.data = b""
 
+    @staticmethod
+    def of_person(person: BoxPerson | None = None) -> "GltfFile":
+        """A mesh at one node, with its picture inside."""
+        file = GltfFile()
+        file.json["meshes"] = [{"primitives": [{**file.person(person or BoxPerson.make()), "material": 0}]}]
+        file.json["nodes"] = [{"mesh": 0}]
+        file.json["scenes"] = [{"nodes": [0]}]
+        png = BytesIO()
+        picture().save(png, "PNG")
+        file.json["images"] = [{"bufferView": file.view(png.getvalue()), "mimeType": "image/png"}]
+        file.json["textures"] = [{"source": 0}]
+        file.json["materials"] = [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}]
+        return file
+
+    @property
+    def primitive(self) -> dict:
+        """The first primitive."""
+        return self.json["meshes"][0]["primitives"][0]
+
     def view(self, data: bytes) -> int:
         self.data += b"\0" * (-len(self.data) % 4)
         view = {"buffer": 0, "byteOffset": len(self.data), "byteLength": len(data)}
@@ -172,12 +192,6 @@ class GltfFile:
             },
             "indices": self.array(person.faces.ravel().astype("<u2")),
         }
-
-    def texture(self, png: bytes) -> None:
-        """One image inside the buffer, its texture and a material that shows it."""
-        self.json["images"] = [{"bufferView": self.view(png), "mimeType": "image/png"}]
-        self.json["textures"] = [{"source": 0}]
-        self.json["materials"] = [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}]
 
     def save(self, path: Path) -> Path:
         """A .glb, or a .gltf with `buffer.bin` beside it."""

@@ -1,13 +1,17 @@
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from stages.sources.card import Card
 from stages.sources.mesh import ScanError
 from stages.sources.scans import Limits, list_scans, load_scan
 from tests.stages.raw_scans import FRONT_LABEL, HEIGHT, RED, write_box_scan
+from tests.stages.sources.box_person import write_ply
 
 CARD = Card(adapter="scans", path="data/raw/x", licence="CC0-1.0", facing="+z")
 
@@ -65,6 +69,55 @@ def no_area(folder: Path) -> None:
     obj.write_text("\n".join(lines))
 
 
+def indices_out_of_range(folder: Path) -> None:
+    obj = next(folder.glob("*.obj"))
+    obj.write_text(obj.read_text() + "f 1/1 2/2 900/3\n")
+
+
+def mtl_elsewhere(folder: Path) -> None:
+    obj = next(folder.glob("*.obj"))
+    obj.write_text(obj.read_text().replace("mtllib material0.mtl", "mtllib ../b/material0.mtl"))
+
+
+def texture_bomb(folder: Path) -> None:
+    """A PNG of a few bytes that says it has 60,000 × 60,000 pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    data = b"IDAT" + zlib.compress(b"\0" * 100)
+    body = struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data))
+    (folder / "material0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + body)
+
+
+def truncated_obj(folder: Path) -> None:
+    obj = next(folder.glob("*.obj"))
+    obj.write_text(obj.read_text()[:200])
+
+
+def two_objs(folder: Path) -> None:
+    obj = next(folder.glob("*.obj"))
+    obj.rename(folder / "x.obj")
+    (folder / "y.obj").write_bytes((folder / "x.obj").read_bytes())
+
+
+def no_colours(folder: Path) -> None:
+    obj = next(folder.glob("*.obj"))
+    obj.write_text(obj.read_text().replace("mtllib material0.mtl\n", ""))
+    (folder / "material0.png").unlink()
+
+
+def see_through(folder: Path) -> None:
+    Image.new("RGBA", (8, 8), (255, 255, 255, 20)).save(folder / "material0.png")
+
+
+def ply(edit: Callable[[bytes], bytes], binary: bool = True) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        emptied(folder)
+        path = write_ply(folder / "a.ply", binary)
+        path.write_bytes(edit(path.read_bytes()))
+
+    return damage
+
+
 def emptied(folder: Path) -> None:
     for path in folder.iterdir():
         path.unlink()
@@ -86,6 +139,18 @@ def giant(folder: Path) -> None:
         (no_area, "no area"),
         (emptied, "no mesh file"),
         (giant, "no person's"),
+        (indices_out_of_range, "vertex that does not exist"),
+        (mtl_elsewhere, "outside the scan's folder"),
+        (texture_bomb, "material0.png has"),
+        (truncated_obj, "do not all hold 3 numbers"),
+        (two_objs, r"2 \.obj files"),
+        (no_colours, "names no material file"),
+        (see_through, "every texel of the scan is transparent"),
+        (ply(lambda data: b"solid"), "damaged or no mesh in PLY format"),
+        (ply(lambda data: data[:-100]), "damaged or no mesh in PLY format"),
+        (ply(lambda data: data[:-100], binary=False), "cut off"),
+        (ply(lambda data: data.replace(b"face 108", b"face 999999999")), "damaged or no mesh in PLY"),
+        (ply(lambda data: data.replace(b"red", b"reb")), "no colours"),
     ],
 )
 def test_damaged_scans_are_refused(tmp_path: Path, damage: Callable[[Path], None], reason: str) -> None:
