@@ -134,7 +134,10 @@ def _check_header(header: Json, limits: Limits) -> None:
     for primitive in _primitives(header):
         if primitive.get("mode", TRIANGLES) not in (TRIANGLES, TRIANGLE_STRIP):
             raise ScanError("the mesh has lines, points or fans, only triangles and strips are read")
-        used = [*primitive["attributes"].values(), *filter(None, [primitive.get("indices")])]
+        used = [
+            *primitive["attributes"].values(),
+            *([primitive["indices"]] if "indices" in primitive else []),
+        ]
         if any("sparse" in header["accessors"][number] for number in used):
             raise ScanError("the mesh has sparse accessors, which are not read")
 
@@ -193,10 +196,9 @@ def _for_trimesh(header: Json) -> Json:
         for number, node in enumerate(header.get("nodes", []))
     ]
     buffers = [{**item, "uri": f"buffer{number}"} for number, item in enumerate(header.get("buffers", []))]
-    same = {
-        key: header[key] for key in ("asset", "scene", "scenes", "bufferViews", "accessors") if key in header
-    }
-    return {**same, "meshes": meshes, "nodes": nodes, "buffers": buffers}
+    same = ("asset", "scene", "scenes", "bufferViews", "accessors")
+    unchanged: Json = {key: header[key] for key in same if key in header}
+    return {**unchanged, "meshes": meshes, "nodes": nodes, "buffers": buffers}
 
 
 def _piece(
@@ -215,6 +217,8 @@ def _piece(
         transform = _skin(header["skins"][node["skin"]]["joints"], bind, world, attributes)
     else:
         transform = np.broadcast_to(world[frame], (len(vertices), 4, 4))
+        if np.linalg.det(world[frame][:3, :3]) < 0:
+            faces = faces[:, ::-1]  # a mirroring node turns its faces round (§3.7.4)
     homogeneous = np.concatenate([vertices, np.ones((len(vertices), 1))], axis=1)
     return _Piece(
         vertices=np.einsum("vij,vj->vi", transform, homogeneous)[:, :3],
@@ -251,7 +255,8 @@ def _skin(
     joint = np.concatenate([attributes[f"JOINTS_{n}"] for n in sets], axis=1).astype(np.int64)
     weight = np.concatenate([attributes[f"WEIGHTS_{n}"] for n in sets], axis=1)
     weight[weight.sum(axis=1) <= 0, 0] = 1.0  # a vertex that no joint moves hangs on its first one
-    return np.einsum("vk,vkij->vij", weight / weight.sum(axis=1, keepdims=True), poses[joint])
+    weight = weight / weight.sum(axis=1, keepdims=True)
+    return sum(weight[:, k, None, None] * poses[joint[:, k]] for k in range(weight.shape[1]))
 
 
 def _corner_uv(

@@ -32,7 +32,7 @@ def read_ply(path: Path, limits: Limits) -> RawMesh:
     """
     names = _Names()
     try:
-        mesh = load_ply(BytesIO(read_bounded(path, limits.file_bytes)), resolver=names)
+        mesh = load_ply(BytesIO(read_bounded(path, limits.file_bytes)), resolver=names)  # type: ignore[arg-type]  # all it asks for
         vertices = np.asarray(mesh["vertices"], np.float64)
         faces = np.asarray(mesh["faces"], np.int64)
         faces = np.concatenate([faces[:, [0, i, i + 1]] for i in range(1, faces.shape[1] - 1)])

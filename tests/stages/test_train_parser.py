@@ -34,7 +34,7 @@ PARAMS = train_parser.TrainParserParams(
 def views(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Renders of a labelled box, of one train and of one val subject."""
     root = tmp_path_factory.mktemp("boxes")
-    card = Card(adapter="scans", path="x", licence="CC0-1.0")
+    card = Card(adapter="scans", path="x", licence="CC0-1.0", facing="+z")
     box: Scan = load_scan(write_box_scan(root / "raw", "box_1"), card, Limits())
     create_scan_arrays(root / "scans", {})
     write_group(root / "scans", 0, [box, box])

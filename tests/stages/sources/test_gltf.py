@@ -35,6 +35,15 @@ def test_nodes_move_their_meshes(tmp_path: Path) -> None:
     np.testing.assert_allclose(mesh.vertices, np.array([0, 1, 0]) + PERSON.vertices, atol=1e-6)
 
 
+def test_a_mirroring_node_keeps_the_outside_outside(tmp_path: Path) -> None:
+    file = GltfFile.of_person(BoxPerson.make(np.diag([-1, 1, 1])))
+    file.json["nodes"] = [{"mesh": 0, "scale": [-1, 1, 1]}]
+    mesh = read(tmp_path, file)
+    np.testing.assert_allclose(mesh.vertices, PERSON.vertices, atol=1e-6)
+    assert mesh.faces.tolist() == PERSON.faces[:, ::-1].tolist()
+    np.testing.assert_allclose(mesh.corner_uv, PERSON.uv[mesh.faces], atol=1e-6)
+
+
 def rigged(bind: bool = True) -> GltfFile:
     """Two joints in a row: the root stands at y = 1, its child 0.5 m higher; the skin is bound there.
 
