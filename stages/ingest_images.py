@@ -15,12 +15,12 @@ from stages._core.digests import work_key
 from stages._core.params import StageParams
 from stages._core.runtime import Runtime
 from stages._core.shards import ShardResult, build_store
-from stages._core.splits import split_of
 from stages._core.stage import Paths, Stage, Summary
-from stages.sources.card import CardError, read_card
+from stages.sources.card import Card, CardError, read_card
 from stages.sources.frames import PhotoFrame, frame_columns
 from stages.sources.people_snapshot import count_people_frames, list_people, read_people_frames
 from stages.sources.photos import Photo, PhotoError, list_photos, load_photo
+from stages.sources.splits import splits_of
 from stages.sources.video import count_frames, list_videos, read_frames
 
 SHARD_IMAGES = 32
@@ -75,7 +75,7 @@ def run(params: IngestImagesParams, inputs: Paths, outputs: Paths, runtime: Runt
     return build_store(
         out=outputs["views"],
         schema="views",
-        index=_index(frames, reasons, source),
+        index=_index(frames, reasons, card, inputs["raw"], source.name),
         sizes={"H": params.image_size, "W": params.image_size},
         attrs={**params.model_dump(), "has_mask": False, "has_parts": False},
         shard_rows=SHARD_IMAGES,
@@ -158,7 +158,7 @@ def _put(arrays: dict[str, np.ndarray], place: int, photo: Photo) -> None:
         arrays["mask"][place] = photo.alpha
 
 
-def _index(frames: list[Frame], reasons: dict[int, str], source: ImageSource) -> pd.DataFrame:
+def _index(frames: list[Frame], reasons: dict[int, str], card: Card, root: Path, source: str) -> pd.DataFrame:
     """One line per image. The subject is the file's stem, or its whole name where stems collide."""
     paths = sorted({frame.path for frame in frames})
     stems = [path.stem if path.is_file() else path.name for path in paths]
@@ -168,9 +168,9 @@ def _index(frames: list[Frame], reasons: dict[int, str], source: ImageSource) ->
         {
             "subject": subjects,
             "scan": subjects,
-            "split": [split_of(subject) for subject in subjects],
+            "split": splits_of(subjects, card, root),
             "view": [frame.number for frame in frames],
-            "source": source.name,
+            "source": source,
             "ok": [row not in reasons for row in range(len(frames))],
             "reason": [reasons.get(row, "") for row in range(len(frames))],
         }

@@ -15,7 +15,7 @@ from stages._core.store import Store, open_store
 from stages.people.truth import open_truth
 from stages.render_views import RenderViewsParams, render_scan
 from stages.sources.card import Card
-from stages.sources.scans import Limits, load_obj_folder
+from stages.sources.scans import Limits, load_scan
 from tests.stages.tiny_world import save_store
 
 IMAGE = 384
@@ -29,7 +29,7 @@ def person(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, np.ndarr
     outputs = Paths({"raw": root / "raw", "truth": root / "truth"})
     synthesize_people.run(params, Paths({}), outputs, Runtime(work_root=root / "work"))
     (folder,) = (p for p in outputs["raw"].iterdir() if p.is_dir())
-    scan = load_obj_folder(folder, Card(adapter="scans", path="x", licence="CC0-1.0"), Limits())
+    scan = load_scan(folder, Card(adapter="scans", path="x", licence="CC0-1.0"), Limits())
     views = RenderViewsParams(seed=0, image_size=IMAGE, views=2, variants=1)
     return render_scan(scan, "s", folder.name, views), open_truth(outputs["truth"]).body(folder.name).joints
 

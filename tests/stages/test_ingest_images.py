@@ -15,9 +15,9 @@ from tests.stages.sources.test_photos import two_halves
 from tests.stages.sources.test_video import write_video
 
 
-def run(tmp_path: Path, adapter: str) -> Store:
+def run(tmp_path: Path, adapter: str, **card: str) -> Store:
     params = IngestImagesParams(image_size=64, frame_stride=2, max_frames=3)
-    paths = Paths({"raw": tmp_path / "raw", "card": write_card(tmp_path, adapter)})
+    paths = Paths({"raw": tmp_path / "raw", "card": write_card(tmp_path, adapter, **card)})
     runtime = Runtime(work_root=tmp_path / "work", runs_root=tmp_path / "runs")
     ingest_images.run(params, paths, Paths({"views": tmp_path / "views"}), runtime)
     return open_store(tmp_path / "views", "views")
@@ -69,3 +69,9 @@ def test_people_snapshot_gives_masks_and_a_bad_folder_costs_nobody_else(tmp_path
     assert masks.any(axis=(1, 2)).all()
     assert (np.diff([np.flatnonzero(m.any(axis=0))[0] for m in masks]) >= 1).all()
     np.testing.assert_allclose(store["K"][1][0, 0], 200 * 64 / 96)
+
+
+def test_the_card_says_which_split_photos_are_in(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    Image.fromarray(two_halves()).save(tmp_path / "raw" / "anna.png")
+    assert run(tmp_path, "photos", split="test").index["split"].tolist() == ["test"]
