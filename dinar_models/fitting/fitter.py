@@ -305,7 +305,7 @@ class BodyFitter:
         if masks is None:
             return torch.full((len(observations), observations.views), torch.nan)
         vertices = self.body(params).vertices
-        fragments = self.rasterizer.rasterize(vertices, self.body.faces, observations.camera, size)
-        overlap = intersection_over_union(fragments.covered.to(masks), masks)
+        covered = self.rasterizer.cover(vertices, self.body.faces, observations.camera, size)
+        overlap = intersection_over_union(covered.to(masks), masks)
         overlap = torch.where(masks.amax(dim=(1, 2)) > 0, overlap, torch.nan)
         return overlap.view(len(observations), observations.views)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dinar_models.cameras import Camera
@@ -52,6 +52,16 @@ class Rasterizer(Protocol):
             camera: B cameras.
             size: pixels per side of the raster, the view staying the same; the camera's own by default.
         """
+        ...
+
+    def cover(
+        self,
+        vertices: Float[Tensor, "..."],
+        faces: Int[Tensor, "f 3"],
+        camera: Camera,
+        size: int | None = None,
+    ) -> Bool[Tensor, "b h w"]:
+        """Where any face is seen: `rasterize(…).covered`, at less cost."""
         ...
 
 

@@ -48,9 +48,33 @@ class EmbreeRasterizer:
         """
         camera = camera if size in (None, camera.size) else camera.resize(size)
         meshes = meshes_of(vertices, len(camera))
+        face_id = self._nearest(meshes, faces, camera, opaque)
+        return complete(face_id, meshes, faces.to(meshes.device), camera)
+
+    @torch.no_grad()
+    def cover(
+        self,
+        vertices: Float[Tensor, "..."],
+        faces: Int[Tensor, "f 3"],
+        camera: Camera,
+        size: int | None = None,
+    ) -> Bool[Tensor, "b h w"]:
+        """See `Rasterizer.cover`."""
+        camera = camera if size in (None, camera.size) else camera.resize(size)
+        return self._nearest(meshes_of(vertices, len(camera)), faces, camera, None) >= 0
+
+    def _nearest(
+        self,
+        meshes: Float[Tensor, "m v 3"],
+        faces: Int[Tensor, "f 3"],
+        camera: Camera,
+        opaque: Opaque | None,
+    ) -> Int[Tensor, "b h w"]:
+        """The nearest face at each pixel, −1 for none."""
         triangles = np.ascontiguousarray(faces.numpy(force=True), dtype=np.int32)
         points = meshes.double().numpy(force=True)
         K, R, T = (t.double().numpy(force=True) for t in (camera.K, camera.R, camera.T))
+        to_world = R.transpose(0, 2, 1) @ torch.linalg.inv(camera.K.double()).numpy(force=True)
         face_id = np.full((len(camera), camera.size, camera.size), -1, np.int64)
         views = len(camera) // len(meshes)
         for image in range(len(camera)):
@@ -60,12 +84,12 @@ class EmbreeRasterizer:
             window = _window((mesh @ R[image].T + T[image]) @ K[image].T, camera.size)
             if window is not None:
                 x0, y0, x1, y1 = window
-                origin, directions = _rays(window, K[image], R[image], T[image])
+                origin, directions = -R[image].T @ T[image], _directions(window, to_world[image])
                 hit = _cast(scene, np.broadcast_to(origin, directions.shape), directions)
                 if opaque is not None:
                     _pass_holes(scene, mesh[triangles], origin, directions, hit, opaque)
                 face_id[image, y0:y1, x0:x1] = hit.reshape(y1 - y0, x1 - x0)
-        return complete(torch.from_numpy(face_id).to(meshes.device), meshes, faces.to(meshes.device), camera)
+        return torch.from_numpy(face_id).to(meshes.device)
 
 
 def _build(vertices: np.ndarray, triangles: np.ndarray) -> EmbreeScene:
@@ -86,12 +110,11 @@ def _window(image: np.ndarray, size: int) -> Window | None:
     return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
 
 
-def _rays(window: Window, K: np.ndarray, R: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The camera's place (3,), and (N, 3) directions through the pixels of the window, row by row; world."""
+def _directions(window: Window, to_world: np.ndarray) -> np.ndarray:
+    """(N, 3) directions through the pixels of the window, row by row; `to_world` is Rᵀ K⁻¹."""
     x0, y0, x1, y1 = window
     y, x = np.mgrid[y0:y1, x0:x1] + 0.5
-    pixels = np.stack([x.ravel(), y.ravel(), np.ones(x.size)], axis=1)
-    return -R.T @ T, pixels @ (R.T @ np.linalg.inv(K)).T
+    return np.stack([x.ravel(), y.ravel(), np.ones(x.size)], axis=1) @ to_world.T
 
 
 def _cast(scene: EmbreeScene, origins: np.ndarray, directions: np.ndarray) -> np.ndarray:

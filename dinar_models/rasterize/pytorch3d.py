@@ -1,7 +1,7 @@
 """PyTorch3D's rasteriser behind the common protocol: the default on GPUs, the reference in tests."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
 from pytorch3d.structures import Meshes
 from torch import Tensor
@@ -40,6 +40,16 @@ class PyTorch3DRasterizer:
         first = torch.arange(len(ndc), device=self.device)[:, None, None] * len(faces)
         face_id = torch.where(packed[..., 0] >= 0, packed[..., 0] - first, -1)
         return complete(face_id, meshes, faces.to(self.device), camera)
+
+    def cover(
+        self,
+        vertices: Float[Tensor, "..."],
+        faces: Int[Tensor, "f 3"],
+        camera: Camera,
+        size: int | None = None,
+    ) -> Bool[Tensor, "b h w"]:
+        """See `Rasterizer.cover`."""
+        return self.rasterize(vertices, faces, camera, size).covered
 
 
 def _normalised(meshes: Float[Tensor, "b v 3"], camera: Camera) -> Float[Tensor, "b v 3"]:

@@ -60,7 +60,7 @@ def soft_silhouette(
     """
     edges = edges if edges is not None else Edges.of(faces)
     camera = camera if size in (None, camera.size) else camera.resize(size)
-    inside = rasterizer.rasterize(vertices, faces, camera).covered
+    inside = rasterizer.cover(vertices, faces, camera)
     mesh_of = torch.arange(len(camera), device=vertices.device) // (len(camera) // len(vertices))
     with torch.no_grad():
         pixels = camera.project(vertices[mesh_of])

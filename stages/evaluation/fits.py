@@ -45,7 +45,7 @@ def fit_table(
         errors["pa_mpjpe_mm"].append(1e3 * pa_mpjpe(joints, true.joints[:BODY_JOINTS]))
         if out.vertices.shape[1] == len(true.vertices):
             errors["pve_mm"].append(1e3 * vertex_error(out.vertices[0].numpy(), true.vertices))
-        seen = rasterizer.rasterize(out.vertices, body.faces, read_cameras(views, [view_row])).covered[0]
+        seen = rasterizer.cover(out.vertices, body.faces, read_cameras(views, [view_row]))[0]
         mask = parsing.read("mask", [view_row])[0] > 127
         errors["iou"].append(mask_iou(seen.numpy(), mask))
         errors["reprojection_px"].append(float(bodies.read("residuals", [row])[0, 0]))

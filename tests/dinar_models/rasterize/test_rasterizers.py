@@ -73,6 +73,7 @@ def test_cameras_share_meshes_in_order(rasterizer: Rasterizer) -> None:
     for image in range(4):
         alone = rasterizer.rasterize(both[image // 2], faces, cameras.select(image))
         assert torch.equal(together.face_id[image], alone.face_id[0])
+    assert torch.equal(rasterizer.cover(both, faces, cameras), together.covered)
     with pytest.raises(ValueError, match="dividing the number of cameras"):
         rasterizer.rasterize(both, faces, cameras.select([0, 1, 2]))
 
