@@ -3,20 +3,20 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from stages import ingest, render_views
+from stages import render_views
 from stages._core import cluster
 from stages._core.cluster import ClusterError
 from stages._core.executor import map_shards
 from stages._core.runtime import Runtime
 from stages._core.stage import Paths
 from tests.stages.dask_processes import DaskProcesses, wait_until
-from tests.stages.raw_scans import write_box_scan, write_card
+from tests.stages.raw_scans import ingest_boxes
 
 SCANS = 12
 RENDER = render_views.RenderViewsParams(seed=1, image_size=64, views=8, variants=8)
@@ -53,21 +53,50 @@ def test_a_shard_that_kills_three_workers_ends_the_stage_and_is_named(tmp_path: 
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_an_error_of_the_work_is_raised_as_it_is(tmp_path: Path) -> None:
+class Watched(Sequence[int]):
+    """Numbers that remember how many of them were asked for."""
+
+    taken = 0
+
+    def __len__(self) -> int:
+        return 1000
+
+    def __getitem__(self, place: int) -> int:  # type: ignore[override]
+        self.taken = max(self.taken, place + 1)
+        return place
+
+
+def test_an_error_of_the_work_is_raised_as_it_is_and_ends_the_stage(tmp_path: Path) -> None:
+    shards = Watched()
     with pytest.raises(ValueError, match=r"^three is refused$"):
-        map_shards(refuse_three, range(6), Runtime(workers=2, work_root=tmp_path), "numbers")
+        map_shards(refuse_three, shards, Runtime(workers=2, work_root=tmp_path), "numbers")
+    assert 4 <= shards.taken <= 10, "only as many shards are handed out as there are workers"
+
+
+class Heavy:
+    """Work that counts how often it is sent somewhere."""
+
+    sent = 0
+
+    def __call__(self, number: int) -> int:
+        return number
+
+    def __getstate__(self) -> dict[str, object]:
+        Heavy.sent += 1
+        return {}
+
+
+def test_the_work_does_not_travel_with_every_shard(tmp_path: Path) -> None:
+    assert map_shards(Heavy(), range(50), Runtime(workers=2, work_root=tmp_path), "numbers") == list(
+        range(50)
+    )
+    assert 1 <= Heavy.sent <= 4
 
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of boxes."""
-    root = tmp_path_factory.mktemp("scans")
-    for number in range(SCANS):
-        write_box_scan(root / "raw", f"box{number:02d}_1", scale=1 - 0.02 * number)
-    inputs = Paths({"raw": root / "raw", "card": write_card(root)})
-    runtime = Runtime(work_root=root / "work")
-    ingest.run(ingest.IngestParams(), inputs, Paths({"scans": root / "boxes" / "scans"}), runtime)
-    return root / "boxes" / "scans"
+    return ingest_boxes(tmp_path_factory.mktemp("scans"), SCANS)
 
 
 def render(scans: Path, root: Path, scheduler: str | None = None) -> str:
