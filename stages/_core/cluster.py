@@ -149,7 +149,9 @@ class _ShortLivedNanny(Nanny):
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Dask from telling every step: what matters reaches the user as an error of ours."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client", "tornado", "asyncio")]
+    loggers = [
+        logging.getLogger(name) for name in ("distributed", "distributed.client", "tornado", "asyncio")
+    ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)

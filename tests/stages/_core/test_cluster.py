@@ -2,7 +2,8 @@
 
 import os
 import signal
-import threading
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,8 @@ from stages._core.cluster import ClusterError
 from stages._core.executor import map_shards
 from stages._core.runtime import Runtime
 from stages._core.stage import Paths
-from tests.stages.dask_processes import DaskProcesses, wait_until
+from stages._core.store import open_store
+from tests.stages.dask_processes import ROOT, DaskProcesses, wait_until
 from tests.stages.raw_scans import ingest_boxes
 
 SCANS = 12
@@ -99,33 +101,38 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return ingest_boxes(tmp_path_factory.mktemp("scans"), SCANS)
 
 
-def render(scans: Path, root: Path, scheduler: str | None = None) -> str:
-    """Digest of the rendered views."""
-    runtime = Runtime(work_root=root / "work", scheduler=scheduler)
-    outputs = Paths({"views": root / "boxes" / "views"})
-    return str(render_views.run(RENDER, Paths({"scans": scans}), outputs, runtime)["digest"])
+def start_render(scans: Path, root: Path, scheduler: str) -> subprocess.Popen[bytes]:
+    """render_views as DVC starts it, in `root`."""
+    params = root / "params.yaml"
+    params.write_text(f"seed: 1\nimage_size: 64\nrender_views: {{variants: {RENDER.variants}}}\n")
+    paths = ("--input", f"scans={scans}", "--output", f"views={root / 'boxes' / 'views'}")
+    return subprocess.Popen(
+        [sys.executable, "-m", "stages.render_views", "--params", str(params), *paths],
+        cwd=ROOT,
+        env=os.environ
+        | {
+            "DASK_SCHEDULER_ADDRESS": scheduler,
+            "DINAR_WORK": str(root / "work"),
+            "DINAR_RUNS": str(root / "runs"),
+        },
+    )
 
 
 def test_two_workers_elsewhere_of_which_one_is_killed_give_the_same_bytes(
     tmp_path: Path, scans: Path
 ) -> None:
-    inline = render(scans, tmp_path / "inline")
+    inline = Paths({"views": tmp_path / "boxes" / "inline"})
+    runtime = Runtime(work_root=tmp_path / "inline")
+    expected = render_views.run(RENDER, Paths({"scans": scans}), inline, runtime)["digest"]
     with DaskProcesses(tmp_path) as processes:
         address = processes.scheduler()
         victim, _ = processes.worker(address), processes.worker(address)
-        done = tmp_path / "remote" / "work" / "boxes.views"
-        killed_after: list[int] = []
-
-        def kill_one_midway() -> None:
-            wait_until(lambda: list(done.glob("*/done/*.json")))
-            victim.kill()
-            killed_after.append(len(list(done.glob("*/done/*.json"))))
-
-        killer = threading.Thread(target=kill_one_midway)
-        killer.start()
-        assert render(scans, tmp_path / "remote", address) == inline
-        killer.join()
-    assert 0 < killed_after[0] < SCANS
+        stage = start_render(scans, tmp_path, address)
+        assert wait_until(lambda: list(tmp_path.glob("work/boxes.views/*/done/*.json")), 120)
+        victim.kill()
+        assert len(list(tmp_path.glob("work/boxes.views/*/done/*.json"))) < SCANS
+        assert stage.wait(120) == 0
+    assert open_store(tmp_path / "boxes" / "views", "views").digest == expected
 
 
 @pytest.fixture(scope="module")
