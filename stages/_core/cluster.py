@@ -4,6 +4,7 @@ import importlib.metadata
 import logging
 import os
 import platform
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -43,8 +44,8 @@ ANSWER_SECONDS = 20
 WORKERS_SECONDS = 60
 """How long it may take until such a scheduler has a first worker."""
 
-LAST_SECONDS = 0.5
-"""What a worker of this machine gets to end by itself: an unfinished shard is lost anyway."""
+REAP_SECONDS = 60
+"""How long a busy machine may take to let a killed process go."""
 
 SHARED_PACKAGES = ("numpy", "torch", "zarr", "numcodecs", "opencv-contrib-python", "mediapipe")
 """Packages whose version can change the bytes of a store."""
@@ -141,9 +142,13 @@ class _ShortLivedNanny(Nanny):
         self.started = True
         return await super().instantiate()
 
-    async def kill(self, timeout: float = LAST_SECONDS, reason: str = "stage ends") -> None:
-        """End the worker within LAST_SECONDS, whatever time is given."""
-        await super().kill(timeout=min(timeout, LAST_SECONDS), reason=reason)
+    async def kill(self, timeout: float = REAP_SECONDS, reason: str = "stage ends") -> None:
+        """End the worker at once: its shards are finished, or given up."""
+        process = self.process
+        if process is not None and process.status == Status.running and process.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+        await super().kill(timeout=REAP_SECONDS, reason=reason)
 
 
 @contextmanager
@@ -201,8 +206,9 @@ def _everywhere(fn: Callable[[S], R], client: Client, runtime: Runtime) -> Itera
         _register(client, _Work(fn, probe), name)
         yield name
     finally:
-        with suppress(Exception):  # workers that could not take it, a scheduler that is gone
-            client.unregister_worker_plugin(name)
+        if runtime.scheduler is not None:  # workers of this machine end anyway, and Ctrl-C waits for none
+            with suppress(Exception):  # workers that could not take it, a scheduler that is gone
+                client.unregister_worker_plugin(name)
         probe.unlink(missing_ok=True)
 
 
