@@ -1,6 +1,7 @@
 """`python -m stages.NAME --input a=… --output b=…`: one entry for every stage."""
 
 import argparse
+import importlib
 import json
 import logging
 import platform
@@ -22,6 +23,8 @@ USER_ERRORS = (ParamsError, ValueError, FileNotFoundError, RuntimeError)
 
 def main(stage: Stage, argv: list[str] | None = None) -> None:
     """Parse paths, read the stage's section, run, keep the provenance; one message and code 1 on error."""
+    if stage.run.__module__ == "__main__":  # workers can import stages.NAME, but no __main__ of ours
+        stage = importlib.import_module(f"stages.{stage.name}").STAGE
     arguments = _parser(stage).parse_args(argv)
     set_up_logging(logging.DEBUG if arguments.debug else logging.INFO)
     try:
@@ -82,6 +85,7 @@ def _keep_provenance(
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "peak_mib": _peak_mib(),
         "workers": runtime.workers,
+        "scheduler": runtime.scheduler,
         "device": runtime.device,
         "python": platform.python_version(),
         "machine": platform.machine(),

@@ -12,6 +12,7 @@ class Runtime:
 
     Attributes:
         workers: processes for data stages (DINAR_WORKERS; default: the cores).
+        scheduler: address of a Dask scheduler whose workers do the shards instead (DASK_SCHEDULER_ADDRESS).
         device: "cpu" or "cuda" (DINAR_DEVICE; default: cuda when there is one).
         progress: draw progress bars (DINAR_PROGRESS=0 for plain lines; default: only on a terminal).
         work_root: unfinished shards and checkpoints, never an output.
@@ -19,6 +20,7 @@ class Runtime:
     """
 
     workers: int = 1
+    scheduler: str | None = None
     device: str = "cpu"
     progress: bool = False
     work_root: Path = field(default=Path("data/.work"))
@@ -33,6 +35,7 @@ class Runtime:
         progress = os.environ.get("DINAR_PROGRESS")
         return Runtime(
             workers=int(workers),
+            scheduler=os.environ.get("DASK_SCHEDULER_ADDRESS") or None,
             device=_device(),
             progress=sys.stderr.isatty() if progress is None else progress != "0",
             work_root=Path(os.environ.get("DINAR_WORK", "data/.work")),

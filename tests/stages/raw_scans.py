@@ -5,6 +5,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from stages import ingest
+from stages._core.runtime import Runtime
+from stages._core.stage import Paths
+
 HALF_WIDTH, HEIGHT, HALF_DEPTH = 0.25, 1.8, 0.15
 RED, BLUE, GREY = (200, 40, 40), (40, 40, 200), (120, 120, 120)
 FRONT_LABEL, BACK_LABEL, SIDE_LABEL = 5, 7, 9
@@ -43,3 +47,13 @@ def write_card(root: Path, adapter: str = "scans", **fields: str) -> Path:
     values = {"adapter": adapter, "path": "data/raw/boxes", "licence": "CC0-1.0", "facing": "+z", **fields}
     path.write_text("".join(f"{key}: {value}\n" for key, value in values.items()))
     return path
+
+
+def ingest_boxes(root: Path, count: int) -> Path:
+    """`root/boxes/scans`, a store of boxes of different sizes: box00_1, box01_1, …"""
+    for number in range(count):
+        write_box_scan(root / "raw", f"box{number:02d}_1", scale=1 - 0.02 * number)
+    inputs = Paths({"raw": root / "raw", "card": write_card(root)})
+    outputs = Paths({"scans": root / "boxes" / "scans"})
+    ingest.run(ingest.IngestParams(), inputs, outputs, Runtime(work_root=root / "work"))
+    return outputs["scans"]

@@ -1,13 +1,14 @@
-"""Workers of a stage that is killed for good end too."""
+"""Workers end with their stage: killed for good, or told to stop."""
 
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.stages.dask_processes import wait_until
 
 ROOT = Path(__file__).parents[3]
 
@@ -22,19 +23,8 @@ def sleep(folder):
     time.sleep(120)
 
 if __name__ == "__main__":
-    map_shards(sleep, [sys.argv[1]] * 2, Runtime(workers=2), "sleeping")
+    map_shards(sleep, [sys.argv[1]] * 2, Runtime(workers=2, work_root=Path(sys.argv[2])), "sleeping")
 """
-
-
-def wait_until(true: object, seconds: float = 60) -> bool:
-    """Whether something callable becomes true in time."""
-    assert callable(true)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if true():
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def alive(pid: int) -> bool:
@@ -46,16 +36,19 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
-def test_workers_end_when_their_stage_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_workers_end_when_their_stage_is_ended(tmp_path: Path, end: signal.Signals) -> None:
     script, pids = tmp_path / "sleepers.py", tmp_path / "pids"
     script.write_text(SLEEPERS)
     pids.mkdir()
     stage = subprocess.Popen(
-        [sys.executable, str(script), str(pids)], env=os.environ | {"PYTHONPATH": str(ROOT)}
+        [sys.executable, str(script), str(pids), str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.DEVNULL,
     )
     assert wait_until(lambda: len(list(pids.iterdir())) == 2)
     workers = [int(path.name) for path in pids.iterdir()]
     assert all(map(alive, workers))
-    stage.send_signal(signal.SIGKILL)
-    stage.wait()
+    stage.send_signal(end)
+    assert stage.wait(15) != 0
     assert wait_until(lambda: not any(map(alive, workers)), 15)
