@@ -29,6 +29,7 @@ from stages._core.runtime import Runtime
 from stages._core.shards import ShardResult, build_store
 from stages._core.stage import Paths, Stage, Summary
 from stages._core.store import open_store
+from stages._data.imported_fits import FitFiles
 
 SCANS_PER_SHARD = 16
 IMAGES_PER_SHARD = 32
@@ -65,12 +66,14 @@ class Sources:
     parsing: Path
     keypoints: Path
     body: Path
+    fits: FitFiles | None = None
 
 
 def run(params: FitBodyParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
     """Fit everything, then what is fitted alone."""
-    sources = Sources(*(inputs[name] for name in ("views", "parsing", "keypoints", "body")))
-    views = open_store(sources.views, "views")
+    views = open_store(inputs["views"], "views")
+    fits = FitFiles.find(inputs.get("raw"), inputs.get("card"), inputs["body"], views.index)
+    sources = Sources(*(inputs[name] for name in ("views", "parsing", "keypoints", "body")), fits)
     build = partial(
         build_store,
         schema="bodies",
@@ -369,7 +372,7 @@ def fitter(sources: Sources) -> BodyFitter:
 STAGE = Stage(
     "fit_body",
     FitBodyParams,
-    inputs=("views", "parsing", "keypoints", "body"),
+    inputs=("views", "parsing", "keypoints", "body", "raw?", "card?"),
     outputs=("bodies", "bodies_single"),
     run=run,
 )
