@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -18,11 +17,11 @@ from torch import Tensor
 from dinar_models.body import BodyParams
 from dinar_models.cameras import Camera
 from dinar_models.fitting import Fit, Observations
+from stages.sources import video
 from stages.sources.body_tables import BodyTables
 from stages.sources.card import Card, CardError, read_card
 from stages.sources.fits import FitError, ImportedFit, read_fit
-from stages.sources.photos import list_photos
-from stages.sources.video import list_videos
+from stages.sources.photos import PhotoError, list_photos
 
 log = logging.getLogger(__name__)
 
@@ -190,17 +189,14 @@ def longer_side(raw: Path, scan: str) -> int:
     Raises:
         FitError: there is none.
     """
-    for path in list_photos(raw) if raw.is_dir() else []:
-        if scan in (path.stem, path.name):
-            try:
+    try:
+        for path in list_photos(raw) if raw.is_dir() else []:
+            if scan in (path.stem, path.name):
                 with Image.open(path) as image:
                     return max(image.size)
-            except OSError:
-                break
-    for path in list_videos(raw):
-        if scan in (path.stem, path.name):
-            capture = cv2.VideoCapture(str(path))
-            sides = [int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
-            capture.release()
-            return max(sides)
+        for path in video.list_videos(raw):
+            if scan in (path.stem, path.name):
+                return video.longer_side(path)
+    except (OSError, PhotoError) as error:
+        raise FitError(f"the size of the image {scan!r} is unknown ({error})") from None
     raise FitError(f"{raw} holds no image {scan!r} whose size would tell the focal length")

@@ -67,7 +67,7 @@ WIDTHS: dict[str, range | tuple[int, ...]] = {
 
 TEXTS = ("gender", "frame", "body_digest")
 ALIASES = {"trans": "transl"}
-WANTED = (*WIDTHS, *ALIASES, *TEXTS, "flat_hand_mean", "pose_embedding")
+WANTED = (*WIDTHS, *ALIASES, *TEXTS, "flat_hand_mean", "pose_embedding", "ok")
 
 
 class FitError(ValueError):
@@ -86,6 +86,7 @@ class ImportedFit:
         exact: whether the fit was made for the body at hand; otherwise its shape, and perhaps its hands, are
             not the file's but neutral ones.
         focal: px of the image that was fitted, where the frame is a camera's; else None.
+        ok: (F,) which frames have a fit; None: all.
     """
 
     params: Mapping[str, np.ndarray]
@@ -94,6 +95,7 @@ class ImportedFit:
     gender: str
     exact: bool
     focal: float | None = None
+    ok: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.pelvis)
@@ -102,11 +104,13 @@ class ImportedFit:
         """(n,) float32 numbers of one frame; a still body is the same in all.
 
         Raises:
-            FitError: a sequence without this frame.
+            FitError: a sequence without this frame, or without a fit there.
         """
         if len(self) > 1 and not 0 <= frame < len(self):
             raise FitError(f"frame {frame} is wanted, the file holds {len(self)}")
         row = frame if len(self) > 1 else 0
+        if self.ok is not None and not self.ok[row]:
+            raise FitError(f"frame {frame} was rejected where it was fitted")
         return {name: values[row].astype(np.float32) for name, values in self.params.items()}
 
     def transformed(self, rotation: np.ndarray, scale: float, shift: np.ndarray) -> "ImportedFit":
@@ -255,7 +259,7 @@ def _interpret(values: dict[str, Any], tables: BodyTables, *, pickled: bool) -> 
     params = _shape_and_pose(found, tables, exact=exact, relative=_relative(values, pickled))
     pelvis = tables.rest_pelvis(params["betas"], params["expression"])
     params["transl"] = _translation(found, np.zeros(3) if exact else SMPLX_PELVIS - pelvis)
-    fit = ImportedFit(params, pelvis, cast(Frame, frame), gender, exact)
+    fit = ImportedFit(params, pelvis, cast(Frame, frame), gender, exact, ok=_fitted(values, len(pelvis)))
     return _before_camera(fit, found) if "camera_translation" in found else fit
 
 
@@ -406,6 +410,16 @@ def _before_camera(fit: ImportedFit, found: Mapping[str, np.ndarray]) -> Importe
         raise FitError("`camera_rotation` is no rotation")
     focal = float(found["focal_length"][0, 0]) if "focal_length" in found else SMPLIFYX_FOCAL
     return replace(fit.transformed(turn, 1.0, found["camera_translation"]), frame="camera", focal=focal)
+
+
+def _fitted(values: Mapping[str, Any], frames: int) -> np.ndarray | None:
+    """Which frames of an exported sequence have a fit."""
+    if "ok" not in values:
+        return None
+    ok = np.asarray(values["ok"]).reshape(-1)
+    if ok.dtype.kind != "b" or len(ok) != frames:
+        raise FitError(f"`ok` has the shape {ok.shape} of {ok.dtype}, a truth value a frame is expected")
+    return ok
 
 
 def _text(name: str, value: Any) -> str:

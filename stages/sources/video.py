@@ -1,5 +1,6 @@
 """Videos of one person: every n-th frame, padded to a square like a photo."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,22 @@ def read_frames(path: Path, numbers: range, stride: int, size: int) -> Iterator[
                 yield _photo(capture.retrieve()[1], size)
     finally:
         capture.release()
+
+
+def frame_rate(path: Path) -> float:
+    """Frames a second as the file's header says; 0 where it does not."""
+    capture = _open(path)
+    rate = float(capture.get(cv2.CAP_PROP_FPS))
+    capture.release()
+    return rate if math.isfinite(rate) and rate > 0 else 0.0
+
+
+def longer_side(path: Path) -> int:
+    """Pixels of the longer side of a video's frames."""
+    capture = _open(path)
+    sides = [int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
+    capture.release()
+    return max(sides)
 
 
 def _open(path: Path) -> cv2.VideoCapture:
