@@ -15,9 +15,12 @@ from scipy.spatial.transform import Rotation
 from dinar_models.body import BodyModel, BodyParams
 from dinar_models.cameras import Camera, orbit_camera
 from dinar_models.fitting import Fit, Observations
+from stages import fit_body
+from stages._core.runtime import Runtime
+from stages._core.stage import Paths
 from stages._data.imported_fits import RAW_TO_SCAN, FitFiles, KnownFits, fit_known, known_fits
 from stages.sources.card import CardError
-from tests.stages.tiny_world import IMAGE
+from tests.stages.tiny_world import IMAGE, World
 
 LINES = pd.DataFrame({"scan": ["a0", "a1", "b0"], "subject": ["a", "a", "b"], "view": 0})
 
@@ -188,3 +191,13 @@ def test_bodies_that_replace_are_judged_and_the_others_fitted() -> None:
     assert joined.iou[:, 0].tolist() == pytest.approx([0.8, 0.9, 0.8, 0.9])
     untouched = fit_known(None, Observations(xyc, camera), fit=fit, judge=judge)
     assert untouched.params.transl[:, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_the_stage_stops_at_a_card_whose_fits_are_not_there(world: World, tmp_path: Path) -> None:
+    inputs = world.inputs("views", "parsing", "keypoints", "body")
+    card = write_card(tmp_path, fits="{scan}.npz")
+    inputs = Paths({**inputs, "raw": tmp_path, "card": card})
+    outputs = Paths({name: tmp_path / name for name in fit_body.STAGE.outputs})
+    fit_body.STAGE.check_paths(inputs, outputs)
+    with pytest.raises(CardError, match=r"there is no .*a0\.npz"):
+        fit_body.run(fit_body.FitBodyParams(), inputs, outputs, Runtime(work_root=tmp_path / "work"))
