@@ -73,7 +73,7 @@ def run(params: FitBodyParams, inputs: Paths, outputs: Paths, runtime: Runtime) 
     """Fit everything, then what is fitted alone."""
     views = open_store(inputs["views"], "views")
     fits = FitFiles.find(inputs.get("raw"), inputs.get("card"), inputs["body"], views.index)
-    sources = Sources(*(inputs[name] for name in ("views", "parsing", "keypoints", "body")), fits=fits)
+    sources = Sources(inputs["views"], inputs["parsing"], inputs["keypoints"], inputs["body"], fits)
     build = partial(
         build_store,
         schema="bodies",
