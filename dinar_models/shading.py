@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 
@@ -99,6 +99,31 @@ def shrink_texture(texture: Float[Tensor, "h w c"], oversampling: float) -> Floa
             break
         texture = F.avg_pool2d(texture.permute(2, 0, 1)[None], 2)[0].permute(1, 2, 0)
     return texture
+
+
+@dataclass(frozen=True)
+class CutOut:
+    """A texture whose texels are surface or hole.
+
+    Attributes:
+        opaque: (h, w) uint8, 1 where there is surface.
+        colour: (h2, w2, 4) colour times coverage, and coverage; no finer than the image needs.
+    """
+
+    opaque: UInt8[Tensor, "h w"]
+    colour: Float[Tensor, "h2 w2 4"]
+
+    @staticmethod
+    def of(rgb: Float[Tensor, "h w 3"], opaque: Bool[Tensor, "h w"], oversampling: float) -> "CutOut":
+        """From a texture `oversampling` times as fine as the image. Holes are decided in full detail."""
+        coverage = opaque[..., None].to(rgb)
+        colour = shrink_texture(torch.cat([rgb * coverage, coverage], dim=-1), oversampling)
+        return CutOut(opaque.to(torch.uint8), colour)
+
+    def sample(self, uv: Float[Tensor, "p 2"]) -> Float[Tensor, "p 3"]:
+        """Colours at uv where there is surface, from surface alone: what colour holes have does not matter."""
+        values = sample_bilinear(self.colour, uv)
+        return values[:, :3] / values[:, 3:].clamp(min=1e-6)
 
 
 @dataclass(frozen=True)

@@ -232,7 +232,7 @@ def _read_photo(person: FittedPerson, models: AvatarModels) -> PhotoInputs:
 
 
 def _resolution_warnings(person: FittedPerson, image_size: int) -> list[str]:
-    if float(person.crop.side[0]) >= image_size * person.seen.photo.scale:
+    if float(person.crop.side[0]) >= image_size * person.seen.photo.frame.scale:
         return []
     return [f"the person is only {person.seen.length:.0f} px long in the photo: the avatar will be blurred"]
 

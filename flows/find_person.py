@@ -1,33 +1,25 @@
 """What a photo shows: keypoints and mask of its one person, or one sentence on why it cannot be used."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
 from dinar_models.cameras import Camera
-from dinar_models.fitting import Observations
-from dinar_models.keypoints import MEDIAPIPE, MEDIAPIPE_POSE_POINTS
+from dinar_models.fitting.observations import Observations
+from dinar_models.keypoints import MEDIAPIPE
 from dinar_models.parser import Parser
-from stages.detect_keypoints import Detection, DetectKeypointsParams, HolisticDetector, quiet, unusable
-from stages.segment import SMALLEST_PERSON, pose_prior, segment_images
+from stages.detect_keypoints import DetectKeypointsParams
+from stages.detection.holistic import Detection, quiet
+from stages.detection.person import SEEN, PersonFinder, seen_length
+from stages.segment import INDISTINCT, SMALLEST_PERSON, pose_prior, segment_images
 from stages.sources.photos import Photo, PhotoError, load_photo
 
 PHOTO_SIZE = 1024
 """Pixels per side at which photos are looked at: twice what the largest profile's networks take."""
 
-DETECTION = DetectKeypointsParams.model_validate({})
-
-SEEN = 0.3
-"""Confidence from which a keypoint counts as seen."""
-
-OTHERS_SIZE = 0.5
-"""Someone less than this share of the person's length is a passer-by in the background."""
-
-OTHERS_VIEW = 1.6
-"""Side of the squares searched for others, of the person's length."""
+RULES = DetectKeypointsParams.model_validate({}).rules
 
 ANKLES = MEDIAPIPE.find("left_ankle", "right_ankle")
 
@@ -66,7 +58,7 @@ class SeenPerson:
     @property
     def length(self) -> float:
         """Extent of the person in the file, px."""
-        return seen_length(self.found.xyc) / self.photo.scale
+        return seen_length(self.found.xyc) / self.photo.frame.scale
 
 
 def find_person(path: Path, parser: Parser, device: str = "cpu") -> SeenPerson:
@@ -80,8 +72,10 @@ def find_person(path: Path, parser: Parser, device: str = "cpu") -> SeenPerson:
         raise PhotoError(f"{path} is no file")
     try:
         photo = load_photo(path, PHOTO_SIZE)
-        with HolisticDetector(DETECTION.min_side, DETECTION.min_confidence) as detector:
-            found = _find_keypoints(detector, photo)
+        with PersonFinder(RULES, photos=True) as finder:
+            found, reason = finder.look(photo.rgb, photo.frame)
+        if found is None or reason:
+            raise PhotoError(reason)
         with quiet():
             mask = _find_mask(parser, photo, device)
     except PhotoError as error:
@@ -92,78 +86,9 @@ def find_person(path: Path, parser: Parser, device: str = "cpu") -> SeenPerson:
     return SeenPerson(photo, found, mask, warnings)
 
 
-def _find_keypoints(detector: HolisticDetector, photo: Photo) -> Detection:
-    found = detector.detect(photo.rgb)
-    if found is None:
-        raise PhotoError("no person was found in the photo")
-    found = _without_padding(found, photo.box)
-    if reason := unusable(found.xyc, PHOTO_SIZE, DETECTION.min_person):
-        raise PhotoError(reason)
-    if others_beside(detector, photo.rgb, found.xyc):
-        raise PhotoError("several people are in the photo; crop it to one of them")
-    return found
-
-
-def _without_padding(found: Detection, box: tuple[int, int, int, int]) -> Detection:
-    """No confidence in points on the padding: there the detector guesses what the photo cuts off."""
-    xyc = found.xyc.copy()
-    inside = (xyc[:, :2] >= box[:2]) & (xyc[:, :2] < box[2:])
-    xyc[~inside.all(axis=1), 2] = 0
-    return replace(found, xyc=xyc)
-
-
 def _find_mask(parser: Parser, photo: Photo, device: str) -> np.ndarray:
     known = None if photo.alpha is None else photo.alpha[None]
     mask = segment_images(parser, photo.rgb[None], known, pose_prior, device=device)[1][0]
     if (mask >= 128).mean() < SMALLEST_PERSON:
-        raise PhotoError("no person could be told from the background")
+        raise PhotoError(INDISTINCT)
     return mask
-
-
-def others_beside(detector: HolisticDetector, rgb: np.ndarray, xyc: np.ndarray) -> bool:
-    """Whether someone else of about the same size stands beside the person.
-
-    MediaPipe returns one person whatever the photo. So that person is painted over with the rest's mean colour,
-    and the detector looks at the squares to the left and to the right. It misses people who stand in front of or
-    behind the person, touch them closely, or are less than half as long.
-
-    Args:
-        rgb: (S, S, 3) uint8.
-        xyc: (J, 3) keypoints of the person, px.
-    """
-    with quiet():
-        person = pose_prior(rgb) > SEEN
-    reach = len(rgb) // 50
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    person = cv2.dilate(person.astype(np.uint8), disc) > 0
-    if person.all():
-        return False
-    painted = rgb.copy()
-    painted[person] = rgb[~person].mean(axis=0).astype(np.uint8)
-    low, high = _seen_box(xyc)
-    length = seen_length(xyc)
-    for middle in (low[0] - length / 2, high[0] + length / 2):
-        square = _square(painted, middle, (low[1] + high[1]) / 2, OTHERS_VIEW * length)
-        other = detector.detect(square) if square.size else None
-        if other is not None and seen_length(other.xyc) >= OTHERS_SIZE * length:
-            return True
-    return False
-
-
-def seen_length(xyc: np.ndarray) -> float:
-    """Longer side of the box around a person's seen keypoints, px; 0 when there are none."""
-    low, high = _seen_box(xyc)
-    return float((high - low).max())
-
-
-def _seen_box(xyc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    pose = xyc[:MEDIAPIPE_POSE_POINTS]
-    seen = pose[pose[:, 2] > SEEN, :2]
-    return (seen.min(axis=0), seen.max(axis=0)) if len(seen) else (np.zeros(2), np.zeros(2))
-
-
-def _square(image: np.ndarray, x: float, y: float, side: float) -> np.ndarray:
-    """The part of a square around (x, y) that lies in the image; empty when none does."""
-    left, top = (max(round(v - side / 2), 0) for v in (x, y))
-    right, bottom = (max(round(v + side / 2), 0) for v in (x, y))
-    return np.ascontiguousarray(image[top:bottom, left:right])

@@ -1,11 +1,13 @@
 """Views, masks and keypoints → bodies: one fit per scan over all its views, and fits to single images.
 
 Views of a scan show one still person, so they share a body; its other variants (same person, other cameras)
-share it too, because bodies live in the world. Photos and frames of videos are fitted each alone. For
-held-out people some images are fitted alone as well (`bodies_single`): what a one-shot avatar starts from.
+share it too, because bodies live in the world. Photos are fitted each alone, the frames of a video with one
+shape and without jerks. For held-out people some images are fitted alone as well (`bodies_single`): what a
+one-shot avatar starts from.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,8 +20,9 @@ from pydantic import Field
 
 from dinar_models.body import BodyModel, BodyParams
 from dinar_models.cameras import Camera, Crop, mask_box, points_box, square_crop
-from dinar_models.fitting import BodyFitter, Fit, Observations
-from dinar_models.fitting_schedule import multi_view_schedule, single_view_schedule
+from dinar_models.fitting.fitter import BodyFitter
+from dinar_models.fitting.observations import Fit, Observations
+from dinar_models.fitting.schedule import Schedule, multi_view_schedule, single_view_schedule
 from dinar_models.keypoints import LAYOUTS
 from dinar_models.rasterize.base import make_rasterizer
 from stages._core.cli import main
@@ -29,10 +32,13 @@ from stages._core.runtime import Runtime
 from stages._core.shards import ShardResult, build_store
 from stages._core.stage import Paths, Stage, Summary
 from stages._core.store import open_store
-from stages._data.imported_fits import FitFiles
+from stages._data.imported_fits import FitFiles, KnownFits, fit_known, known_fits
 
 SCANS_PER_SHARD = 16
 IMAGES_PER_SHARD = 32
+FRAMES_PER_SHARD = 128
+WINDOW = 64
+"""Frames of a video that are fitted together; a shard fits every window whole that it holds a part of."""
 
 IMAGE_SOURCES = ("photos", "video")
 """Values of the index column `source` whose rows are fitted each alone."""
@@ -55,6 +61,7 @@ class FitBodyParams(StageParams):
         0.05, gt=0, description="largest mean distance of body keypoints, of the person's length"
     )
     max_excess: float = Field(0.6, gt=0, description="farthest beyond a joint's limits, rad")
+    max_depth: float = Field(0.06, gt=0, description="how far limbs may be inside each other or the torso, m")
     max_reject_ratio: float = Field(0.2, ge=0, le=1, description="share of images that may be rejected")
 
 
@@ -88,7 +95,8 @@ def run(params: FitBodyParams, inputs: Paths, outputs: Paths, runtime: Runtime) 
     selected = single_index(index, sources, params)
     view_rows = selected["view_row"].to_numpy()
     if alone:
-        index, rows = _needing_both(index, sources), IMAGES_PER_SHARD
+        index = _needing_both(index, sources)
+        rows = FRAMES_PER_SHARD if (index["source"] == "video").any() else IMAGES_PER_SHARD
         fit_all = partial(fit_images, sources=sources, params=params)
         fit_selected = partial(copy_rows, bodies=outputs["bodies"], view_rows=view_rows)
     else:
@@ -162,12 +170,39 @@ def fit_scans(rows: range, *, sources: Sources, params: FitBodyParams, length: i
     for scan in np.flatnonzero(ok & ~usable):
         result.rejects.update(dict.fromkeys(grid[scan].tolist(), "keypoints in fewer than two views"))
     if usable.any():
-        fit = fitter(sources).fit_multi_view(
-            observe(sources, view_rows[usable], found[usable]), multi_view_schedule(params.multi_view_effort)
-        )
+        views = view_rows[usable]
+        observations = observe(sources, views, found[usable])
+        schedule = multi_view_schedule(params.multi_view_effort)
+        known = _known(sources, views[:, 0], observations)
+        fit = _fit_known(fitter(sources), BodyFitter.fit_multi_view, observations, schedule, known)
         for body, scan in enumerate(np.flatnonzero(usable)):
             _enter_scan(result, fit, body, grid[scan] - rows.start, unjittered[scan], params, rows.start)
     return result
+
+
+def _known(sources: Sources, view_rows: np.ndarray, observations: Observations) -> KnownFits | None:
+    """What the data set's own fits say of observed bodies, of each of which a row of the views is given."""
+    if sources.fits is None:
+        return None
+    first_views = observations.camera.select(slice(None, None, observations.views))
+    lines = open_store(sources.views, "views").index.iloc[view_rows]
+    return known_fits(lines, first_views, sources.fits)
+
+
+def _fit_known(
+    fitter: BodyFitter,
+    fit: Callable[..., Fit],
+    observations: Observations,
+    schedule: Schedule,
+    known: KnownFits | None,
+) -> Fit:
+    """Fit from what is known, with one of the fitter's methods."""
+    return fit_known(
+        known,
+        observations,
+        fit=lambda seen, start, rows: fit(fitter, seen, schedule, start, rows),
+        judge=lambda bodies, seen: fitter.judge_given(bodies, seen, schedule),
+    )
 
 
 def _enter_scan(
@@ -202,14 +237,19 @@ def fit_images(
     Args:
         view_rows: row of the views for each row of the store; the same rows by default.
     """
-    places, chosen = _to_fit(rows, sources, params, view_rows)
+    places, chosen, clip = _to_fit(rows, sources, params, view_rows)
     result = _empty_result(len(rows), _image_side(sources))
     if len(places) == 0:
         return result
     observations = observe(sources, chosen[:, None], np.ones((len(chosen), 1), bool))
+    observations.clip = clip
     layout = open_store(sources.keypoints, "keypoints").attrs["layout"]
-    photos = fit_photos(sources.body, layout, observations, params)
-    fit = photos.fit
+    inside = np.flatnonzero((places >= 0) & (places < len(rows)))
+    known = (
+        _known(sources, chosen, observations) if view_rows is None else None
+    )  # alone means from the image alone
+    photos = fit_photos(sources.body, layout, observations, params, known).select(torch.from_numpy(inside))
+    places, fit = places[inside], photos.fit
     for name, values in fit.params.as_dict().items():
         result.arrays[name][places] = values.numpy()
     residuals = torch.cat([fit.reprojection, fit.iou.nan_to_num(0.0), fit.stance[:, None]], dim=1)
@@ -243,17 +283,30 @@ class PhotoFits:
     crop: Crop
     verdicts: list[str]
 
+    def select(self, photos: torch.Tensor) -> "PhotoFits":
+        """Some of them, by number."""
+        crop = Crop(self.crop.x[photos], self.crop.y[photos], self.crop.side[photos])
+        return PhotoFits(self.fit.select(photos), crop, [self.verdicts[i] for i in photos.tolist()])
 
-def fit_photos(body: Path, layout: str, observations: Observations, params: FitBodyParams) -> PhotoFits:
+
+def fit_photos(
+    body: Path,
+    layout: str,
+    observations: Observations,
+    params: FitBodyParams,
+    known: KnownFits | None = None,
+) -> PhotoFits:
     """Fit each photo alone and find its square: what a photo needs outside the pipeline too.
 
     Args:
         body: folder made by build_body.
         layout: name of the keypoint layout.
         observations: one view each, with masks.
+        known: what fits of others say of the bodies.
     """
     schedule = single_view_schedule(params.single_view_effort)
-    fit = _make_fitter(body, layout).fit_single_view(observations, schedule)
+    fitter = _make_fitter(body, layout)
+    fit = _fit_known(fitter, BodyFitter.fit_single_view, observations, schedule, known)
     return PhotoFits(fit, person_crop(load_body(body), fit, observations), judge(fit, params))
 
 
@@ -269,16 +322,29 @@ def person_crop(body: BodyModel, fit: Fit, observations: Observations) -> Crop:
 
 def _to_fit(
     rows: range, sources: Sources, params: FitBodyParams, view_rows: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Places in the shard that are to be fitted, and their rows of the views."""
+) -> tuple[np.ndarray, np.ndarray, torch.Tensor | None]:
+    """What is to be fitted for a shard: places in it, rows of the views, and clips.
+
+    Frames that share a window with one of the shard's are among them, at places outside the shard.
+    """
     index = _with_columns(open_store(sources.views, "views").index)
-    if view_rows is None:
-        index = _needing_both(index, sources)
-    else:
-        index = single_index(index, sources, params)
-    places = np.flatnonzero(index["ok"].to_numpy(bool)[rows.start : rows.stop])
-    chosen = places + rows.start
-    return places, chosen if view_rows is None else view_rows[chosen]
+    if view_rows is not None:
+        ok = single_index(index, sources, params)["ok"].to_numpy(bool)
+        chosen = rows.start + np.flatnonzero(ok[rows.start : rows.stop])
+        return chosen - rows.start, view_rows[chosen], None
+    ok = _needing_both(index, sources)["ok"].to_numpy(bool)
+    window = windows(index)
+    chosen = np.flatnonzero(ok & np.isin(window, window[rows.start : rows.stop]))
+    return chosen - rows.start, chosen, torch.from_numpy(window[chosen])
+
+
+def windows(index: pd.DataFrame) -> np.ndarray:
+    """Number of the frames that each row is fitted with: of one video, at most WINDOW in a row; photos are alone."""
+    video = (index["source"] == "video").to_numpy()
+    starts = (index["scan"] != index["scan"].shift()).to_numpy() | ~video
+    first = np.maximum.accumulate(np.where(starts, np.arange(len(index)), 0))
+    cut = (np.arange(len(index)) - first) % WINDOW == 0
+    return np.cumsum(starts | cut)
 
 
 def copy_rows(rows: range, *, bodies: Path, view_rows: np.ndarray) -> ShardResult:
@@ -331,6 +397,8 @@ def judge(fit: Fit, params: FitBodyParams) -> list[str]:
             verdicts.append(f"keypoints are {share[body]:.1%} of the person's length off")
         elif fit.excess[body] > params.max_excess:
             verdicts.append(f"a joint is {fit.excess[body]:.2f} rad beyond its limit")
+        elif fit.depth[body] > params.max_depth:
+            verdicts.append(f"a limb is {100 * fit.depth[body]:.0f} cm inside the body")
         else:
             verdicts.append("")
     return verdicts

@@ -3,10 +3,11 @@
 import json
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
@@ -17,11 +18,11 @@ from stages._core.params import StageParams
 from stages._core.publish import replace_folder, write_file
 from stages._core.runtime import Runtime
 from stages._core.scan_store import SCANS_PER_GROUP, Scan, create_scan_arrays, finish_scans, write_group
-from stages._core.splits import split_of
 from stages._core.stage import Paths, Stage, Summary
 from stages.sources.card import Card, CardError, read_card
-from stages.sources.obj import ScanError
-from stages.sources.scans import LOADERS, Limits, list_scans
+from stages.sources.mesh import Limits, ScanError
+from stages.sources.scans import LOADERS, READERS, list_scans
+from stages.sources.splits import splits_of
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +46,16 @@ class _Source:
     limits: Limits
 
 
+@dataclass(frozen=True)
+class _Said:
+    """By row: why a scan was rejected, and the matrix of one that was moved, 3 × 4 by rows."""
+
+    reasons: dict[int, str] = field(default_factory=dict)
+    moved: dict[int, list[float]] = field(default_factory=dict)
+
+
 def run(params: IngestParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
-    """Read every scan folder, 16 to a shard; resume after a kill; publish whole."""
+    """Read every scan, 16 to a shard; resume after a kill; publish whole."""
     card = read_card(inputs["card"])
     if card.adapter not in LOADERS:
         raise CardError(f"{inputs['card']}: ingest reads {', '.join(LOADERS)}, not {card.adapter!r}")
@@ -55,7 +64,8 @@ def run(params: IngestParams, inputs: Paths, outputs: Paths, runtime: Runtime) -
         card,
         Limits(vertices=params.max_vertices, texture_side=params.max_texture_size),
     )
-    index = _index(source)
+    paths = list_scans(source.root)
+    index = _index(source, list(paths))
     out = outputs["scans"]
     key = work_key(params, [inputs["raw"], inputs["card"]])
     folder = runtime.work_dir(f"{out.parent.name}.{out.name}", key)
@@ -64,30 +74,30 @@ def run(params: IngestParams, inputs: Paths, outputs: Paths, runtime: Runtime) -
     if not (folder / "done").is_dir():
         create_scan_arrays(folder, {"max_texture_size": params.max_texture_size})
         (folder / "done").mkdir()
-    rejects = _ingest_groups(source, index, folder, runtime, f"{out.parent.name}/{out.name}")
-    for row, reason in rejects.items():
-        index.at[row, "ok"] = False
-        index.at[row, "reason"] = reason
-        log.warning("%s: rejected %s: %s", out, index.at[row, "scan"], reason)
+    said = _ingest_groups(source, list(paths.values()), folder, runtime, f"{out.parent.name}/{out.name}")
+    _note(index, said)
+    for _, row in index[~index["ok"]].iterrows():
+        log.warning("%s: rejected %s: %s", out, row["scan"], row["reason"])
     _check_rejects(index, params.max_reject_ratio, out)
     for marker in (folder / "done").iterdir():
         marker.unlink()
     (folder / "done").rmdir()
     digest = finish_scans(folder, index)
     replace_folder(folder, out)
-    return {"scans": len(index), "rejected": len(rejects), "digest": digest}
+    return {"scans": len(index), "rejected": len(said.reasons), "digest": digest}
 
 
-def _index(source: _Source) -> pd.DataFrame:
-    names = [folder.name for folder in list_scans(source.root)]
+def _index(source: _Source, names: list[str]) -> pd.DataFrame:
     if not names:
-        raise FileNotFoundError(f"{source.root} holds no scan folders")
+        raise FileNotFoundError(
+            f"{source.root} holds no scans: neither folders nor {', '.join(READERS)} files"
+        )
     subjects = [source.card.subject_of(name) for name in names]
     return pd.DataFrame(
         {
             "subject": subjects,
             "scan": names,
-            "split": [split_of(subject) for subject in subjects],
+            "split": splits_of(subjects, source.card, source.root),
             "source": [source.card.adapter] * len(names),
             "ok": True,
             "reason": "",
@@ -95,32 +105,50 @@ def _index(source: _Source) -> pd.DataFrame:
     )
 
 
-def _ingest_groups(
-    source: _Source, index: pd.DataFrame, folder: Path, runtime: Runtime, label: str
-) -> dict[int, str]:
-    """Write the groups that an earlier run left undone. Returns row → reason of all rejected rows."""
-    names = index["scan"].tolist()
-    groups = {n: names[s : s + SCANS_PER_GROUP] for n, s in enumerate(range(0, len(names), SCANS_PER_GROUP))}
+def _ingest_groups(source: _Source, paths: list[Path], folder: Path, runtime: Runtime, label: str) -> _Said:
+    """Write the groups that an earlier run left undone. Returns what is to be said of all rows."""
+    groups = {n: paths[s : s + SCANS_PER_GROUP] for n, s in enumerate(range(0, len(paths), SCANS_PER_GROUP))}
     todo = [(n, members) for n, members in groups.items() if not _marker(folder, n).exists()]
     ingest = partial(_ingest_group, source=source, folder=folder)
     map_shards(ingest, todo, runtime, label, done=len(groups) - len(todo))
-    markers = [json.loads(_marker(folder, n).read_text()) for n in groups]
-    return {int(row): reason for marker in markers for row, reason in marker.items()}
+    said = _Said()
+    for number in groups:
+        marker = json.loads(_marker(folder, number).read_text())
+        said.reasons.update({int(row): reason for row, reason in marker["reasons"].items()})
+        said.moved.update({int(row): matrix for row, matrix in marker["moved"].items()})
+    return said
 
 
-def _ingest_group(shard: tuple[int, list[str]], *, source: _Source, folder: Path) -> None:
-    """Read and write one group, then mark it as done with its rejects."""
-    number, names = shard
+def _ingest_group(shard: tuple[int, list[Path]], *, source: _Source, folder: Path) -> None:
+    """Read and write one group, then mark it as done with what is to be said of its rows."""
+    number, paths = shard
     scans: list[Scan | None] = []
-    rejects: dict[int, str] = {}
-    for place, name in enumerate(names):
+    said = _Said()
+    for row, path in enumerate(paths, start=number * SCANS_PER_GROUP):
         try:
-            scans.append(LOADERS[source.card.adapter](source.root / name, source.card, source.limits))
+            scan, placement = LOADERS[source.card.adapter](path, source.card, source.limits)
         except ScanError as error:
             scans.append(None)
-            rejects[number * SCANS_PER_GROUP + place] = str(error)
+            said.reasons[row] = str(error)
+            continue
+        scans.append(scan)
+        if not np.array_equal(placement.matrix, np.eye(3, 4)):
+            said.moved[row] = placement.matrix.ravel().tolist()
     write_group(folder, number, scans)
-    write_file(_marker(folder, number), json.dumps(rejects, sort_keys=True))
+    write_file(_marker(folder, number), json.dumps(asdict(said), sort_keys=True))
+
+
+def _note(index: pd.DataFrame, said: _Said) -> None:
+    """Write into the index which rows are rejected, and how the others were moved if any was.
+
+    The column `raw_to_scan` holds 12 numbers as JSON, the rows of a 3 × 4 matrix from the raw file's frame to
+    the scan's: what others measured on the raw file (fits) has to be moved alike.
+    """
+    for row, reason in said.reasons.items():
+        index.loc[row, ["ok", "reason"]] = False, reason
+    if said.moved:
+        still = np.eye(3, 4).ravel().tolist()
+        index["raw_to_scan"] = [json.dumps(said.moved.get(row, still)) for row in range(len(index))]
 
 
 def _check_rejects(index: pd.DataFrame, max_ratio: float, out: Path) -> None:

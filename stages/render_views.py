@@ -14,6 +14,7 @@ from torch import Tensor
 from dinar_models.cameras import Camera, orbit_camera
 from dinar_models.rasterize.embree import EmbreeRasterizer
 from dinar_models.shading import (
+    CutOut,
     Light,
     SamplePixels,
     interpolate_corners,
@@ -39,6 +40,9 @@ MAX_SAMPLES = 1 << 21
 """Rays of one call of the rasteriser: bounds its memory to a few hundred megabytes."""
 
 PARTS_UNKNOWN = 255
+
+OPAQUE = 128
+"""Alpha of a texture from here on is surface, below it is a hole."""
 
 
 class RenderViewsParams(StageParams):
@@ -192,7 +196,7 @@ class Surface:
     Attributes:
         corners: (F, 3, 3) u, v and light at each face's corners.
         material: (F,) index into textures.
-        textures: (h, w, 3) float, 0–1, no finer than the image needs.
+        textures: (h, w, 3) float, 0–1, no finer than the image needs; those with holes as cut-outs.
         colours: (F, 3, 3) vertex colours at the corners, where there are no textures.
         parts: (h, w) uint8 or None.
     """
@@ -201,7 +205,7 @@ class Surface:
     faces: Tensor
     corners: Tensor
     material: Tensor
-    textures: list[Tensor]
+    textures: list[Tensor | CutOut]
     colours: Tensor | None
     parts: Tensor | None
 
@@ -213,17 +217,18 @@ class Surface:
         shade = vertex_light(vertices, faces, light)[faces]
         depth = float(camera.transform(vertices[None])[..., 2].mean())
         samples_per_metre = float(camera.K[0, 0, 0]) * params.supersample / depth
-        textures = []
-        for image in scan.textures:
-            density = texels_per_metre(vertices, faces, uv, image.shape[0] * image.shape[1])
-            texture = torch.from_numpy(image)[..., :3].float() / 255
-            textures.append(shrink_texture(texture, density / samples_per_metre))
+        material = torch.from_numpy(scan.face_material).long()
+        textures: list[Tensor | CutOut] = []
+        for number, image in enumerate(scan.textures):
+            here = material == number
+            density = texels_per_metre(vertices, faces[here], uv[here], image.shape[0] * image.shape[1])
+            textures.append(_texture(torch.from_numpy(image), density / samples_per_metre))
         rgb = None if scan.vertex_rgb is None else torch.from_numpy(scan.vertex_rgb)[faces].float() / 255
         return Surface(
             vertices=vertices,
             faces=faces,
             corners=torch.cat([uv, shade[..., None]], dim=-1),
-            material=torch.from_numpy(scan.face_material).long(),
+            material=material,
             textures=textures,
             colours=rgb,
             parts=None if scan.texture_parts is None else torch.from_numpy(scan.texture_parts),
@@ -234,7 +239,8 @@ class Surface:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """uint8 images of some views: rgb (B, H, W, 3) on white, mask and parts (B, H, W)."""
         side = params.image_size * params.supersample
-        fragments = EmbreeRasterizer().rasterize(self.vertices, self.faces, camera, side)
+        opaque = self._opaque if any(isinstance(t, CutOut) for t in self.textures) else None
+        fragments = EmbreeRasterizer().rasterize(self.vertices, self.faces, camera, side, opaque)
         covered = torch.nonzero(fragments.face_id.reshape(-1) >= 0)[:, 0]
         face = fragments.face_id.reshape(-1)[covered]
         bary = fragments.barycentric.reshape(-1, 3)[covered]
@@ -254,14 +260,33 @@ class Surface:
     def _albedo(self, face: Tensor, bary: Tensor, uv: Tensor) -> Tensor:
         if self.colours is not None:
             return interpolate_corners(self.colours, face, bary)
-        if len(self.textures) == 1:
-            return sample_bilinear(self.textures[0], uv)
         material = self.material[face]
         albedo = uv.new_zeros(len(uv), 3)
         for number, texture in enumerate(self.textures):
             here = material == number
-            albedo[here] = sample_bilinear(texture, uv[here])
+            if isinstance(texture, CutOut):
+                albedo[here] = texture.sample(uv[here])
+            else:
+                albedo[here] = sample_bilinear(texture, uv[here])
         return albedo
+
+    def _opaque(self, face: Tensor, bary: Tensor) -> Tensor:
+        """Whether points of the surface are no holes."""
+        material = self.material[face]
+        opaque = torch.ones(len(face), dtype=torch.bool)
+        for number, texture in enumerate(self.textures):
+            if isinstance(texture, CutOut):
+                here = material == number
+                uv = interpolate_corners(self.corners[..., :2], face[here], bary[here])
+                opaque[here] = sample_nearest(texture.opaque, uv) > 0
+        return opaque
+
+
+def _texture(rgba: Tensor, oversampling: float) -> Tensor | CutOut:
+    """A uint8 RGBA texture made ready for an image that it is `oversampling` times as fine as."""
+    rgb = rgba[..., :3].float() / 255
+    opaque = rgba[..., 3] >= OPAQUE
+    return shrink_texture(rgb, oversampling) if opaque.all() else CutOut.of(rgb, opaque, oversampling)
 
 
 def _join(cameras: list[Camera]) -> Camera:

@@ -46,6 +46,8 @@ CROP_BELOW = 0.75
 SMALLEST_PERSON = 0.003
 """Share of the image's pixels below which there is no usable person."""
 
+INDISTINCT = "no person could be told from the background"
+
 PersonPrior = Callable[[np.ndarray], np.ndarray]
 """RGB (H, W, 3) uint8 → probability (H, W) float32 that a pixel belongs to a person."""
 
@@ -100,11 +102,7 @@ def segment_shard(
     net = load_parser(parser, device)
     parts, mask = segment_images(net, rgb, known, prior, batch=params.batch, dtype=dtype, device=device)
     share = (mask >= 128).mean(axis=(1, 2))
-    rejects = {
-        row: "no person was found in the image"
-        for row, part in zip(rows, share, strict=True)
-        if part < SMALLEST_PERSON
-    }
+    rejects = {row: INDISTINCT for row, part in zip(rows, share, strict=True) if part < SMALLEST_PERSON}
     return ShardResult({"parts": parts, "mask": mask}, rejects)
 
 

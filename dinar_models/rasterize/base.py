@@ -113,13 +113,13 @@ def complete(
         pixels = torch.stack([column + 0.5, row + 0.5, torch.ones_like(row)], dim=1).double()
         rays = pixels @ torch.linalg.inv(precise.K[image]).mT
         corners = in_camera[faces[face_id[image, row, column]]]
-        weights = _meet(corners, rays)
+        weights = meet(corners, rays)
         barycentric[image, row, column] = weights.to(barycentric)
         depth[image, row, column] = (weights * corners[..., 2]).sum(dim=1).to(depth)
     return Fragments(face_id, barycentric, depth)
 
 
-def _meet(corners: Float[Tensor, "p 3 3"], rays: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+def meet(corners: Float[Tensor, "p 3 3"], rays: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
     """Barycentric weights of the points where rays from the origin meet their triangles.
 
     With corners a, b, c and a ray d, Cramer's rule gives weights proportional to d·(b×c), d·(c×a), d·(a×b).

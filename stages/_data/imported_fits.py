@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dinar_models.body import BodyParams
 from dinar_models.cameras import Camera
-from dinar_models.fitting import Fit, Observations
+from dinar_models.fitting.observations import Fit, Observations
 from stages.sources import video
 from stages.sources.body_tables import BodyTables
 from stages.sources.card import Card, CardError, read_card

@@ -7,14 +7,25 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-Adapter = Literal["scans", "photos", "video"]
+Adapter = Literal["scans", "photos", "video", "people_snapshot"]
 FITS_FIELDS = ("scan", "subject")
 FITS_SUFFIXES = (".npz", ".json", ".pkl")
 METRES_PER_UNIT = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 
 
+SplitRule = Literal["hash", "train", "val", "gate", "test"]
+
+
 class CardError(ValueError):
     """A card that is missing or does not say what is needed; one line per mistake."""
+
+
+class SplitTable(BaseModel):
+    """Splits from a table of the data set's own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str = Field(description="CSV with the columns subject and split, relative to the raw data")
 
 
 class Card(BaseModel):
@@ -30,10 +41,21 @@ class Card(BaseModel):
     units: Literal["auto", "m", "cm", "mm"] = Field(
         "auto", description="of the vertices; auto: from the height"
     )
-    up: Literal["y"] = Field("y", description="vertical axis of the raw meshes")
-    facing: Literal["+z"] = Field("+z", description="where the subjects of the raw meshes look")
+    up: Literal["auto", "y", "z"] = Field(
+        "auto", description="vertical axis of the raw meshes; auto: from their extents"
+    )
+    facing: Literal["auto", "+z", "-z", "+x", "-x"] = Field(
+        "auto",
+        description="where the subjects look once y is up (z up: -y becomes +z); auto: from their feet",
+    )
+    split: SplitRule | SplitTable = Field(
+        "hash", description="hash of the subject, one split for all, or {file: TABLE} in the raw folder"
+    )
     subject: Literal["before_last_underscore", "whole"] = Field(
         "before_last_underscore", description="how the subject is read from a scan's name"
+    )
+    keypoints: Literal["mediapipe", "openpose"] = Field(
+        "mediapipe", description="of photos: found by the pipeline, or OpenPose's JSON beside the photos"
     )
     fits: str = Field(
         "", description="where SMPL-X fits lie in the raw data, a path with {scan} or {subject}; empty: none"

@@ -1,156 +1,142 @@
-"""Scan folders: `NAME/NAME.obj` with its `.mtl` and textures, one folder a scan (the layout of THuman2.0)."""
+"""Scans of any layout: which files of a folder are scans, and each as a mesh in metres, y up, facing +z."""
 
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from stages._core.scan_store import Scan
-from stages.sources.card import METRES_PER_UNIT, Card
-from stages.sources.obj import ObjMesh, ScanError, file_beside, read_mtl, read_obj
+from stages.sources.card import Card
+from stages.sources.gltf import read_gltf
+from stages.sources.mesh import Limits, RawMesh, ScanError, check_mesh
+from stages.sources.obj_scan import read_obj_scan
+from stages.sources.placement import GLTF, UNKNOWN, Placement, place
+from stages.sources.ply import read_ply
+from stages.sources.textures import OPAQUE, face_palette, solid
 
-PARTS_SUFFIX = "_parts.png"
+READERS: dict[str, Callable[[Path, Limits], RawMesh]] = {
+    ".obj": read_obj_scan,
+    ".glb": read_gltf,
+    ".gltf": read_gltf,
+    ".ply": read_ply,
+}
+"""By the ending of the file's name in lower case; where a folder has several, the first of these counts."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a scan may cost.
+def list_scans(root: Path) -> dict[str, Path]:
+    """The scans of a data set by name, in the order of names: its folders, and mesh files directly in it.
 
-    Attributes:
-        vertices: largest number of vertices, and of faces divided by 4.
-        texture_pixels: largest image that is decoded.
-        texture_side: larger textures are reduced to this many texels a side.
+    A file's scan is named by its stem, or by its whole name where that is taken. Hidden ones do not count.
     """
-
-    vertices: int = 2_000_000
-    texture_pixels: int = 16384 * 16384
-    texture_side: int = 4096
-
-
-def list_scans(root: Path) -> list[Path]:
-    """The scan folders of a data set, by name; hidden folders do not count."""
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    entries = sorted(p for p in root.iterdir() if not p.name.startswith("."))
+    entries = [p for p in entries if p.is_dir() or p.suffix.lower() in READERS]
+    stems = [p.name if p.is_dir() else p.stem for p in entries]
+    names = [s if stems.count(s) == 1 else p.name for s, p in zip(stems, entries, strict=True)]
+    return dict(sorted(zip(names, entries, strict=True)))
 
 
-def load_obj_folder(folder: Path, card: Card, limits: Limits) -> Scan:
-    """Read one scan folder: metres, y up, feet at the raw height.
+def load_scan(path: Path, card: Card, limits: Limits) -> Scan:
+    """Read one scan, a folder or a mesh file: metres, y up, facing +z.
 
     A texture `material0.png` may have a twin `material0_parts.png` with CIHP labels (255 = unknown).
 
     Raises:
         ScanError: one sentence on why the scan cannot be used.
     """
-    mesh = read_obj(_find_obj(folder))
-    _check_mesh(mesh, limits)
-    paths = _texture_paths(folder, mesh)
-    textures = [_load_rgba(path, limits) for path in paths]
-    vertices = mesh.vertices * _metres(mesh.vertices, card)
-    uv = mesh.uv[mesh.uv_faces]
-    return Scan(
-        vertices=vertices.astype(np.float32),
+    return load_placed_scan(path, card, limits)[0]
+
+
+def load_placed_scan(path: Path, card: Card, limits: Limits) -> tuple[Scan, Placement]:
+    """The same, and how the raw mesh was moved: what was measured on it has to be moved alike."""
+    file = find_mesh(path) if path.is_dir() else path
+    suffix = file.suffix.lower()
+    mesh = READERS[suffix](file, limits)
+    check_mesh(mesh, limits)
+    placement = place(mesh.vertices, mesh.faces, card, GLTF if suffix in (".glb", ".gltf") else UNKNOWN)
+    corner_uv, material, textures = _surface(mesh)
+    if textures and all((texture[..., 3] < OPAQUE).all() for texture in textures):
+        raise ScanError("every texel of the scan is transparent")
+    scan = Scan(
+        vertices=placement.apply(mesh.vertices).astype(np.float32),
         faces=mesh.faces.astype(np.int32),
-        corner_uv=np.stack([uv[..., 0], 1.0 - uv[..., 1]], axis=-1).astype(np.float32),
-        face_material=mesh.face_material.astype(np.int16),
+        corner_uv=corner_uv.astype(np.float32),
+        face_material=material.astype(np.int16),
         textures=textures,
-        texture_parts=_load_parts(paths[0], limits) if len(paths) == 1 else None,
+        texture_parts=mesh.materials[0].parts if len(textures) == 1 else None,
+        vertex_rgb=None if textures else mesh.vertex_rgb,
     )
+    return scan, placement
 
 
-LOADERS: dict[str, Callable[[Path, Card, Limits], Scan]] = {"scans": load_obj_folder}
+LOADERS: dict[str, Callable[[Path, Card, Limits], tuple[Scan, Placement]]] = {"scans": load_placed_scan}
 """Adapters whose raw data are meshes, by the card's `adapter`."""
 
 
-def _find_obj(folder: Path) -> Path:
-    """`NAME/NAME.obj`, or the only OBJ of the folder."""
-    named = folder / f"{folder.name}.obj"
-    if named.is_file():
-        return named
-    found = sorted(folder.glob("*.obj"))
-    if not found:
-        raise ScanError("the folder holds no .obj file")
-    if len(found) > 1:
-        raise ScanError(f"the folder holds {len(found)} .obj files and none is named {folder.name}.obj")
-    return found[0]
+def find_mesh(folder: Path) -> Path:
+    """The mesh of a scan folder: the one named as the folder, else the only one.
+
+    Looked for in the folder, then in the folders directly in it. Where names differ only in how many thousand
+    faces they say (`_100k`, `_30k`), the most detailed counts.
+
+    Raises:
+        ScanError: none, or several.
+    """
+    inner = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    for files in (sorted(folder.iterdir()), [p for f in inner for p in sorted(f.iterdir())]):
+        for suffix in READERS:
+            found = [p for p in files if p.is_file() and p.suffix.lower() == suffix]
+            named = [p for p in found if p.stem == folder.name]
+            found = named or _finest(found)
+            if len(found) > 1:
+                raise ScanError(
+                    f"the folder holds {len(found)} {suffix} files and none is named {folder.name}{suffix}"
+                )
+            if found:
+                return found[0]
+    raise ScanError(f"the folder holds no mesh file ({', '.join(READERS)})")
 
 
-def _check_mesh(mesh: ObjMesh, limits: Limits) -> None:
-    if len(mesh.vertices) > limits.vertices or len(mesh.faces) > 4 * limits.vertices:
-        raise ScanError(f"the mesh has {len(mesh.vertices)} vertices, at most {limits.vertices} are read")
-    if not np.isfinite(mesh.vertices).all():
-        raise ScanError(
-            f"{int((~np.isfinite(mesh.vertices)).any(axis=1).sum())} vertices are not finite numbers"
-        )
-    if mesh.uv_faces.min() < 0:
-        raise ScanError("the mesh has faces without texture coordinates")
-    if not np.isfinite(mesh.uv).all():
-        raise ScanError("some texture coordinates are not finite numbers")
-    a, b, c = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
-    if not np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() > 0:
-        raise ScanError("the mesh has no area")
+def _finest(files: list[Path]) -> list[Path]:
+    """Of files that differ only in `_NUMBERk`, the one with the largest number."""
+    detail = re.compile(r"_(\d{1,6})k$")
+    sizes = [detail.search(p.stem) for p in files]
+    if not all(sizes) or len({detail.sub("", p.stem) for p in files}) != 1:
+        return files
+    return [max(files, key=lambda p: int(detail.search(p.stem)[1]))]  # type: ignore[index]
 
 
-def _metres(vertices: np.ndarray, card: Card) -> float:
-    """Metres per unit: the card's, or what makes the height that of a person in any pose."""
-    if card.units != "auto":
-        return METRES_PER_UNIT[card.units]
-    height = float(np.ptp(vertices[:, 1]))
-    for unit, low, high in (("m", 0.4, 3.0), ("cm", 40.0, 300.0), ("mm", 400.0, 3000.0)):
-        if low <= height < high:
-            return METRES_PER_UNIT[unit]
-    raise ScanError(f"a height of {height:.4g} is no person's in metres, centimetres or millimetres")
+def _surface(mesh: RawMesh) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Texture coordinates (F, 3, 2), texture numbers (F,) and textures.
+
+    Materials with the same texture share it. Faces without texture get one texel: a colour per material, or
+    per face where vertices have colours. There are no textures where vertex colours are all there is.
+    """
+    has_texture = np.array([m.texture is not None for m in mesh.materials])
+    plain = ~has_texture[mesh.face_material] | np.isnan(mesh.corner_uv).any(axis=(1, 2))
+    if plain.all() and mesh.vertex_rgb is not None:
+        return np.zeros((len(plain), 3, 2)), np.zeros(len(plain), int), []
+    textures: list[np.ndarray] = []
+    number = np.zeros(len(mesh.faces), int)
+    corner_uv = np.where(plain[:, None, None], 0.5, mesh.corner_uv)
+    for here, texture in _looks(mesh, plain):
+        same = [i for i, known in enumerate(textures) if known is texture]
+        number[here] = same[0] if same else len(textures)
+        textures += [] if same else [texture]
+    if plain.any() and mesh.vertex_rgb is not None:
+        mean = mesh.vertex_rgb[mesh.faces[plain]].mean(axis=1)
+        texture, uv = face_palette((mean + 0.5).astype(np.uint8))
+        corner_uv[plain] = uv[:, None]
+        number[plain] = len(textures)
+        textures.append(texture)
+    return corner_uv, number, textures
 
 
-def _texture_paths(folder: Path, mesh: ObjMesh) -> list[Path]:
-    """The colour texture of every material in use."""
-    if not mesh.libraries:
-        raise ScanError("the mesh names no material file (mtllib), so it has no texture")
-    textures: dict[str, str | None] = {}
-    for library in mesh.libraries:
-        textures.update(read_mtl(file_beside(folder, library)))
-    paths = []
-    for material in mesh.materials:
-        name = textures.get(material)
-        if name is None:
-            raise ScanError(f"the material {material!r} has no colour texture (map_Kd)")
-        paths.append(file_beside(folder, name))
-    return paths
-
-
-def _load_rgba(path: Path, limits: Limits) -> np.ndarray:
-    image = _open_image(path, limits).convert("RGBA")
-    factor = -(-max(image.size) // limits.texture_side)
-    return np.array(image.reduce(factor) if factor > 1 else image)
-
-
-def _load_parts(texture: Path, limits: Limits) -> np.ndarray | None:
-    """The label texture beside a colour texture: a grey or palette image of class numbers."""
-    path = texture.with_name(f"{texture.stem}{PARTS_SUFFIX}")
-    if not path.is_file():
-        return None
-    image = _open_image(path, limits)
-    if image.mode not in ("L", "P"):
-        raise ScanError(f"{path.name} holds {image.mode} pixels, 8-bit labels (grey or palette) are expected")
-    labels = np.array(image)
-    factor = -(-max(labels.shape) // limits.texture_side)
-    return labels[factor // 2 :: factor, factor // 2 :: factor] if factor > 1 else labels
-
-
-def _open_image(path: Path, limits: Limits) -> Image.Image:
-    """Decode an image whole; a bomb or a damaged file is a ScanError."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is checked below
-            with Image.open(path) as image:
-                if image.width * image.height > limits.texture_pixels:
-                    raise ScanError(
-                        f"{path.name} has {image.width} × {image.height} pixels, too many to read"
-                    )
-                image.load()
-                return image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, ScanError):
-            raise
-        raise ScanError(f"{path.name} is damaged or no image ({error})") from None
+def _looks(mesh: RawMesh, plain: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Faces (as a mask) and their texture, material by material."""
+    for index in np.unique(mesh.face_material):
+        material, here = mesh.materials[index], mesh.face_material == index
+        if material.texture is not None and (here & ~plain).any():
+            yield here & ~plain, material.texture
+        if mesh.vertex_rgb is None and (here & plain).any():
+            yield here & plain, solid(material.rgba)

@@ -19,8 +19,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from dinar_models.animation import standing
-from dinar_models.body import BodyModel, BodyParams
+from dinar_models.body import BodyParams
 from flows.avatar_folder import OWN_FILES, AvatarError, check_target, read_avatar
 from flows.champion import WEIGHTS
 from flows.cli import app
@@ -29,10 +28,9 @@ from flows.model_folders import find_models
 from flows.motions import find_motion, read_motion
 from flows.steps import show_steps
 from stages._core.params import ParamsError
-from stages._core.scan_store import Scan
 from stages._core.weights import WeightsError
-from stages.render_views import RenderViewsParams, render_scan
 from tests.flows.untrained import IMAGE_SIZE, write_models
+from tests.stages.painted_person import render_painted
 
 FRAMES = 4
 
@@ -48,21 +46,7 @@ def models(tiny_body: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def person(tiny_body: Path) -> np.ndarray:
-    """A render (256, 256, 3) on white of the body, its vertices painted with skin, hair and clothes."""
-    body = BodyModel.load(tiny_body)
-    rest, posed = (body(p).vertices[0].numpy() for p in (BodyParams.zeros(1), standing(BodyParams.zeros(1))))
-    height = (rest[:, 1] - rest[:, 1].min()) / np.ptp(rest[:, 1])
-    colour = np.full((len(rest), 3), (205, 150, 120), np.uint8)
-    colour[height > 0.95] = (60, 40, 20)
-    colour[(height > 0.5) & (height < 0.84) & (np.abs(rest[:, 0]) < 0.6)] = (170, 40, 40)
-    colour[height < 0.52] = (40, 50, 110)
-    faces = body.faces.numpy().astype(np.int32)
-    count = len(faces)
-    scan = Scan(
-        posed, faces, np.zeros((count, 3, 2), np.float32), np.zeros(count, np.int16), vertex_rgb=colour
-    )
-    params = RenderViewsParams(seed=0, image_size=256, variants=1, views=1)
-    return render_scan(scan, "anna", "anna_a", params)["rgb"][0]
+    return render_painted(tiny_body)
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,9 @@ def write_box_scan(root: Path, name: str, scale: float = 1.0, parts: bool = True
     return folder
 
 
-def write_card(root: Path, adapter: str = "scans") -> Path:
+def write_card(root: Path, adapter: str = "scans", **fields: str) -> Path:
+    """A card with further fields as YAML."""
     path = root / "card.yaml"
-    path.write_text(f"adapter: {adapter}\npath: data/raw/boxes\nlicence: CC0-1.0\n")
+    values = {"adapter": adapter, "path": "data/raw/boxes", "licence": "CC0-1.0", "facing": "+z", **fields}
+    path.write_text("".join(f"{key}: {value}\n" for key, value in values.items()))
     return path

@@ -10,7 +10,7 @@ import torch
 
 from dinar_models.body import BodyModel, BodyParams
 from dinar_models.cameras import orbit_camera
-from dinar_models.fitting import Fit, Observations
+from dinar_models.fitting.observations import Fit, Observations
 from dinar_models.metrics import vertex_error
 from stages import fit_body as stage
 from stages._core.runtime import Runtime
@@ -34,11 +34,11 @@ def test_photos_and_frames_are_fitted_alone(source: str, alone: bool) -> None:
     assert stage.fitted_alone(pd.DataFrame({"source": [source] * 2})) is alone
 
 
-def made_fit(reprojection: list[float], iou: list[float], excess: float = 0.0) -> Fit:
+def made_fit(reprojection: list[float], iou: list[float], excess: float = 0.0, depth: float = 0.0) -> Fit:
     """One body of a person 100 px long, seen in as many views as there are numbers."""
     per_view = torch.tensor([reprojection])
     person, iou_per_view = torch.full_like(per_view, 100.0), torch.tensor([iou])
-    rest = (torch.zeros(1), torch.tensor([excess]))
+    rest = (torch.zeros(1), torch.tensor([excess]), torch.tensor([depth]))
     return Fit(BodyParams.zeros(1), per_view, person, iou_per_view, *rest)
 
 
@@ -50,6 +50,7 @@ def made_fit(reprojection: list[float], iou: list[float], excess: float = 0.0) -
         (made_fit([2.0], [0.55]), "the body covers the person badly: IoU 0.55 < 0.6"),
         (made_fit([7.0], [0.8]), "keypoints are 7.0% of the person's length off"),
         (made_fit([2.0], [0.8], excess=0.75), "a joint is 0.75 rad beyond its limit"),
+        (made_fit([2.0], [0.8], depth=0.08), "a limb is 8 cm inside the body"),
         # The median over views: one bad view of three changes nothing, an empty mask says nothing.
         (
             made_fit([2.0, 90.0, 2.0], [0.8, 0.1, float("nan")]),
@@ -61,6 +62,13 @@ def made_fit(reprojection: list[float], iou: list[float], excess: float = 0.0) -
 )
 def test_verdicts(fit: Fit, verdict: str) -> None:
     assert stage.judge(fit, stage.FitBodyParams()) == [verdict]
+
+
+def test_windows_hold_frames_of_one_video_and_single_photos() -> None:
+    frames = pd.DataFrame({"scan": ["a"] * 66 + ["b"] * 3, "source": "video"})
+    assert np.diff(stage.windows(frames)).nonzero()[0].tolist() == [63, 65]
+    photos = pd.DataFrame({"scan": ["a", "a", "b"], "source": "photos"})
+    assert len(set(stage.windows(photos).tolist())) == 3
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +179,23 @@ def test_photos_without_a_guess_in_space_are_fitted_too(world: World, body: Body
     photos = stage.fit_photos(sources.body, "mediapipe", observations, PARAMS)
     assert photos.verdicts == [""]
     assert float(photos.crop.side) < IMAGE
+
+
+def test_frames_on_both_sides_of_a_shards_end_have_one_shape(world: World, tmp_path: Path) -> None:
+    """The four views of a scan as frames of a video; each shard fits the whole window and keeps its own half."""
+    views = open_store(world.paths["views"], "views")
+    arrays = {name: views[name][:] for name in views.schema.arrays}
+    index = views.index.assign(source="video")
+    save_store(tmp_path / "views", "views", index, arrays, attrs=dict(views.attrs))
+    inputs = world.inputs("parsing", "keypoints", "body", views=tmp_path / "views")
+    sources = stage.Sources(*(inputs[name] for name in ("views", "parsing", "keypoints", "body")))
+    halves = [stage.fit_images(rows, sources=sources, params=PARAMS) for rows in (range(2), range(2, VIEWS))]
+    betas = np.concatenate([half.arrays["betas"] for half in halves])
+    assert np.ptp(betas, axis=0).max() == 0
+    assert np.abs(betas).max() > 0
+    whole = stage.fit_images(range(VIEWS), sources=sources, params=PARAMS)
+    poses = np.concatenate([half.arrays["body_pose"] for half in halves])
+    np.testing.assert_array_equal(poses, whole.arrays["body_pose"])
 
 
 def test_photos_are_copied_not_fitted_twice(world: World, tmp_path: Path) -> None:

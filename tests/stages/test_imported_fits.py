@@ -14,13 +14,14 @@ from scipy.spatial.transform import Rotation
 
 from dinar_models.body import BodyModel, BodyParams
 from dinar_models.cameras import Camera, orbit_camera
-from dinar_models.fitting import Fit, Observations
+from dinar_models.fitting.observations import Fit, Observations
 from stages import fit_body
 from stages._core.runtime import Runtime
 from stages._core.stage import Paths
+from stages._core.store import open_store
 from stages._data.imported_fits import RAW_TO_SCAN, FitFiles, KnownFits, fit_known, known_fits
 from stages.sources.card import CardError
-from tests.stages.tiny_world import IMAGE, World
+from tests.stages.tiny_world import IMAGE, VIEWS, World
 
 LINES = pd.DataFrame({"scan": ["a0", "a1", "b0"], "subject": ["a", "a", "b"], "view": 0})
 
@@ -164,7 +165,7 @@ def numbered(values: list[float]) -> BodyParams:
 
 def as_fit(params: BodyParams, iou: float) -> Fit:
     column, row = torch.zeros(len(params), 1), torch.zeros(len(params))
-    return Fit(params, column, column, column + iou, row, row)
+    return Fit(params, column, column, column + iou, row, row, row)
 
 
 def test_bodies_that_replace_are_judged_and_the_others_fitted() -> None:
@@ -201,3 +202,34 @@ def test_the_stage_stops_at_a_card_whose_fits_are_not_there(world: World, tmp_pa
     fit_body.STAGE.check_paths(inputs, outputs)
     with pytest.raises(CardError, match=r"there is no .*a0\.npz"):
         fit_body.run(fit_body.FitBodyParams(), inputs, outputs, Runtime(work_root=tmp_path / "work"))
+
+
+@pytest.fixture
+def brought(world: World, tmp_path: Path) -> Paths:
+    """The world; scan a0 brings the body that was rendered, scan a1 one beside it; both made for this body."""
+    index = open_store(world.paths["views"], "views").index
+    for scan, moved in (("a0", 0.0), ("a1", 5.0)):
+        row = int((index["scan"] == scan).to_numpy().argmax()) // VIEWS
+        values = {k: v.double().numpy() for k, v in world.bodies.select([row]).as_dict().items()}
+        values["transl"] = values["transl"] + [moved, 0, 0]
+        digest = BodyModel.load(world.paths["body"]).digest
+        np.savez(tmp_path / f"{scan}.npz", **values, body_digest=digest)
+    inputs = world.inputs("views", "parsing", "keypoints", "body")
+    return Paths({**inputs, "raw": tmp_path, "card": write_card(tmp_path, fits="{scan}.npz")})
+
+
+def test_brought_fits_replace_the_optimisation_and_are_judged(
+    brought: Paths, world: World, tmp_path: Path
+) -> None:
+    outputs = Paths({name: tmp_path / name for name in fit_body.STAGE.outputs})
+    params = fit_body.FitBodyParams(multi_view_effort=0.1, single_view_effort=0.1, max_reject_ratio=0.9)
+    fit_body.run(params, brought, outputs, Runtime(work_root=tmp_path / "w", runs_root=tmp_path / "r"))
+    bodies = open_store(outputs["bodies"], "bodies")
+    of = {scan: bodies.index.index[bodies.index["scan"] == scan].to_numpy() for scan in ("a0", "a1", "b0")}
+    for name in ("body_pose", "betas", "transl"):
+        brought_exactly = world.bodies.as_dict()[name][0].numpy()
+        assert (bodies[name][of["a0"][0]] == brought_exactly).all()
+    assert bodies.index["ok"][of["a0"]].all()
+    assert not bodies.index["ok"][of["a1"]].any()  # beside the person
+    assert bodies.index["ok"][of["b0"]].all()  # fitted, for it brings none
+    assert np.abs(bodies["body_pose"][of["b0"][0]] - world.bodies.body_pose[2].numpy()).max() > 0

@@ -8,13 +8,16 @@ from stages._core.runtime import Runtime
 from stages._core.stage import Paths
 from stages._core.store import Store, open_store
 from stages.ingest_images import IngestImagesParams
+from stages.sources.frames import FRAME_COLUMNS, PhotoFrame, read_photo_frames
 from tests.stages.raw_scans import write_card
-from tests.stages.sources.test_photos import two_halves, write_video
+from tests.stages.sources.test_people_snapshot import write_person
+from tests.stages.sources.test_photos import two_halves
+from tests.stages.sources.test_video import write_video
 
 
-def run(tmp_path: Path, adapter: str) -> Store:
+def run(tmp_path: Path, adapter: str, **card: str) -> Store:
     params = IngestImagesParams(image_size=64, frame_stride=2, max_frames=3)
-    paths = Paths({"raw": tmp_path / "raw", "card": write_card(tmp_path, adapter)})
+    paths = Paths({"raw": tmp_path / "raw", "card": write_card(tmp_path, adapter, **card)})
     runtime = Runtime(work_root=tmp_path / "work", runs_root=tmp_path / "runs")
     ingest_images.run(params, paths, Paths({"views": tmp_path / "views"}), runtime)
     return open_store(tmp_path / "views", "views")
@@ -34,6 +37,9 @@ def test_photos_become_rows_and_a_damaged_one_keeps_its_row_and_reason(tmp_path:
     np.testing.assert_array_equal(store["rgb"][0], store["rgb"][1])
     assert (store["parts"][0] == 255).all()
     np.testing.assert_array_equal(store["R"][0], np.eye(3))
+    there = PhotoFrame((0, 10, 64, 53), 64 / 60)
+    assert read_photo_frames(store.index) == [there, there, None]
+    assert read_photo_frames(store.index.drop(columns=list(FRAME_COLUMNS))) == [None] * 3
 
 
 def test_a_video_is_one_subject_with_its_frames_as_views(tmp_path: Path) -> None:
@@ -46,3 +52,26 @@ def test_a_video_is_one_subject_with_its_frames_as_views(tmp_path: Path) -> None
     assert store.index["view"].tolist() == [0, 1, 2, 0]
     np.testing.assert_allclose(store["rgb"][:3, 32, 32, 0], [0, 20, 40], atol=2)
     assert "no video" in store.index["reason"][3]
+
+
+def test_people_snapshot_gives_masks_and_a_bad_folder_costs_nobody_else(tmp_path: Path) -> None:
+    write_person(tmp_path / "raw", "female-1-casual")
+    write_person(tmp_path / "raw", "male-2.outdoor")
+    (tmp_path / "raw" / "female-1-casual" / "masks.hdf5").unlink()
+    (tmp_path / "raw" / "README").touch()
+    store = run(tmp_path, "people_snapshot")
+    assert store.index["subject"].tolist() == ["female-1-casual"] + ["male-2.outdoor"] * 3
+    assert store.index["scan"].tolist() == store.index["subject"].tolist()
+    assert store.index["view"].tolist() == [0, 0, 1, 2]
+    assert set(store.index["source"]) == {"video"}
+    assert store.index["reason"][0] == "masks.hdf5 is missing, so no frame has a mask"
+    masks = np.asarray(store["mask"][1:4]) > 127
+    assert masks.any(axis=(1, 2)).all()
+    assert (np.diff([np.flatnonzero(m.any(axis=0))[0] for m in masks]) >= 1).all()
+    np.testing.assert_allclose(store["K"][1][0, 0], 200 * 64 / 96)
+
+
+def test_the_card_says_which_split_photos_are_in(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    Image.fromarray(two_halves()).save(tmp_path / "raw" / "anna.png")
+    assert run(tmp_path, "photos", split="test").index["split"].tolist() == ["test"]

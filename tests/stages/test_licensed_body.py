@@ -14,8 +14,9 @@ from dinar_models.atlas.flattening import signed_areas
 from dinar_models.atlas.segmentation import PART_NAMES
 from dinar_models.body import BodyModel, BodyParams
 from dinar_models.cameras import orbit_camera
-from dinar_models.fitting import BodyFitter, Observations
-from dinar_models.fitting_schedule import multi_view_schedule
+from dinar_models.fitting.fitter import BodyFitter
+from dinar_models.fitting.observations import Observations
+from dinar_models.fitting.schedule import multi_view_schedule
 from dinar_models.keypoints import MEDIAPIPE
 from dinar_models.metrics import vertex_error
 from dinar_models.rasterize.embree import EmbreeRasterizer

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from stages._core.stage import Paths
 from stages._core.store import open_store
 from stages.render_views import RenderViewsParams, render_scan
 from stages.sources.card import Card
-from stages.sources.scans import Limits, load_obj_folder
+from stages.sources.scans import Limits, load_scan
 from tests.stages.raw_scans import (
     BACK_LABEL,
     BLUE,
@@ -29,8 +30,8 @@ PARAMS = RenderViewsParams(seed=3, image_size=SIZE, variants=2, shading=0.0, dis
 
 @pytest.fixture
 def box(tmp_path: Path) -> Scan:
-    card = Card(adapter="scans", path="x", licence="CC0-1.0")
-    return load_obj_folder(write_box_scan(tmp_path, "box_1"), card, Limits())
+    card = Card(adapter="scans", path="x", licence="CC0-1.0", facing="+z")
+    return load_scan(write_box_scan(tmp_path, "box_1"), card, Limits())
 
 
 def test_front_is_red_back_is_blue_and_labels_follow(box: Scan) -> None:
@@ -85,7 +86,7 @@ def test_unlabelled_scans_have_unknown_parts_inside_the_mask(box: Scan) -> None:
 
 
 def test_several_materials_and_vertex_colours(box: Scan) -> None:
-    grey = np.full((4, 4, 4), 90, np.uint8)
+    grey = np.full((4, 4, 4), (90, 90, 90, 255), np.uint8)
     front = box.face_material.copy()
     front[:2] = 1
     two = Scan(box.vertices, box.faces, box.corner_uv, front, [box.textures[0], grey])
@@ -127,3 +128,44 @@ def test_the_store_has_a_row_for_every_view_of_rejected_scans_too(box: Scan, tmp
     assert views.ok_rows(split="test", view=4, variant=0).tolist() == [20]
     assert views.attrs["has_parts"] is True
     np.testing.assert_array_equal(views["rgb"][16:], render_scan(box, "box", "box_1", PARAMS)["rgb"])
+
+
+def test_rays_go_on_through_holes_and_mask_and_labels_follow(box: Scan) -> None:
+    """The front's left half is cut out: the inside of the back is seen there. Cut the back too: nothing is."""
+    texture = box.textures[0].copy()
+    texture[:, :8, 3] = 127  # columns 0–15 are the front, u from −x to +x
+    texture[:, :8, :3] = (0, 255, 0)  # what colour holes have does not matter
+    half = render_scan(replace(box, textures=[texture]), "box", "box_1", PARAMS)
+    whole = render_scan(box, "box", "box_1", PARAMS)
+    middle, left, right = SIZE // 2, SIZE // 2 - 4, SIZE // 2 + 3
+    np.testing.assert_allclose(half["rgb"][0, middle, left], BLUE, atol=1)
+    np.testing.assert_allclose(half["rgb"][0, middle, right], RED, atol=1)
+    assert half["parts"][0, middle, [left, right]].tolist() == [BACK_LABEL, FRONT_LABEL]
+    np.testing.assert_array_equal(half["mask"], whole["mask"])
+    greens = (half["rgb"].astype(int) @ (-1, 2, -1)).max()
+    assert greens < 60  # no green anywhere, not even at the edge of the hole
+    texture[:, 16:32, 3] = 0
+    texture[:, :16, 3] = 0
+    tube = render_scan(replace(box, textures=[texture]), "box", "box_1", PARAMS)
+    assert tube["mask"][0, middle, middle] == 0
+    assert tube["parts"][0, middle, middle] == 0
+    assert (tube["rgb"][0, middle, middle] == 255).all()
+    assert tube["mask"][2, middle, middle] == 255
+
+
+def test_a_texture_is_shrunk_by_what_its_own_faces_cover() -> None:
+    """Another texture that repeats a hundred times over its face must not blur the checkerboard."""
+    square = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], np.float32)
+    vertices = np.concatenate([square, square * 0.5 + (0.25, 0.25, 0.1)]).astype(np.float32)
+    faces = np.array([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]], np.int32)
+    uv = np.array([[0, 1], [1, 1], [1, 0], [0, 0]], np.float32)
+    board = np.zeros((32, 32, 4), np.uint8)
+    board[::2, ::2] = board[1::2, 1::2] = 255
+    board[..., 3] = 255
+    grey = np.full((256, 256, 4), (90, 90, 90, 255), np.uint8)
+    params = RenderViewsParams(seed=0, image_size=128, views=1, variants=1, shading=0.0)
+    corner_uv = uv[faces % 4]
+    corner_uv[:2] *= 100
+    scan = Scan(vertices, faces, corner_uv, np.array([0, 0, 1, 1], np.int16), [grey, board])
+    seen = render_scan(scan, "a", "a", params)["rgb"][0, 52:76, 52:76, 0]
+    assert seen.std() > 25

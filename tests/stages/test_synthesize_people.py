@@ -12,7 +12,7 @@ from stages._core.splits import split_of
 from stages._core.stage import Paths
 from stages.people.truth import open_truth
 from stages.sources.card import read_card
-from stages.sources.scans import Limits, load_obj_folder
+from stages.sources.scans import Limits, load_scan
 
 PARAMS = stage.SynthesizePeopleParams(seed=3, train=1, val=1, gate=0, test=0, poses=2)
 
@@ -38,7 +38,7 @@ def test_scans_are_read_by_the_scan_adapter(made):
     assert summary == {"scans": 4, "train": 1, "val": 1, "gate": 0, "test": 0}
     card = read_card(Path("data/catalog/synthetic.yaml"))
     for folder in sorted(outputs["raw"].iterdir()):
-        scan = load_obj_folder(folder, card, Limits())
+        scan = load_scan(folder, card, Limits())
         assert scan.textures[0].shape == (1024, 1024, 4)
         assert scan.texture_parts is not None
         assert scan.texture_parts.max() <= 19
@@ -51,7 +51,7 @@ def test_the_truth_lies_inside_its_scan(made):
     assert truth.index["scan"].tolist() == sorted(p.name for p in outputs["raw"].iterdir())
     card = read_card(Path("data/catalog/synthetic.yaml"))
     for name in truth.index["scan"]:
-        scan, body = load_obj_folder(outputs["raw"] / name, card, Limits()), truth.body(name)
+        scan, body = load_scan(outputs["raw"] / name, card, Limits()), truth.body(name)
         low, high = scan.vertices.min(axis=0) - 0.01, scan.vertices.max(axis=0) + 0.01
         assert ((body.vertices > low) & (body.vertices < high)).mean() > 0.999
         assert ((body.joints > low) & (body.joints < high)).all()

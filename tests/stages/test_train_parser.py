@@ -14,7 +14,7 @@ from stages._core.store import open_store
 from stages._core.train_loop import TrainLoop
 from stages._core.weights import load_weights
 from stages.sources.card import Card
-from stages.sources.scans import Limits, load_obj_folder
+from stages.sources.scans import Limits, load_scan
 from tests.stages.raw_scans import write_box_scan
 
 PARAMS = train_parser.TrainParserParams(
@@ -34,8 +34,8 @@ PARAMS = train_parser.TrainParserParams(
 def views(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Renders of a labelled box, of one train and of one val subject."""
     root = tmp_path_factory.mktemp("boxes")
-    card = Card(adapter="scans", path="x", licence="CC0-1.0")
-    box: Scan = load_obj_folder(write_box_scan(root / "raw", "box_1"), card, Limits())
+    card = Card(adapter="scans", path="x", licence="CC0-1.0", facing="+z")
+    box: Scan = load_scan(write_box_scan(root / "raw", "box_1"), card, Limits())
     create_scan_arrays(root / "scans", {})
     write_group(root / "scans", 0, [box, box])
     names = {"subject": ["a", "b"], "scan": ["a_1", "b_1"], "split": ["train", "val"]}

@@ -10,6 +10,7 @@ from torch import Tensor
 from dinar_models.body import BodyModel, BodyParams
 from dinar_models.cameras import Camera, orbit_camera
 from dinar_models.rasterize.base import Rasterizer, make_rasterizer, uv_raster
+from dinar_models.rasterize.embree import LAYERS, EmbreeRasterizer
 
 BACKENDS = [
     "embree",
@@ -158,3 +159,35 @@ def test_a_photos_long_focal_length_costs_no_precision() -> None:
     pixels = camera.to(dtype=torch.float64).project(points[None])[0]
     centres = torch.stack([column + 0.5, row + 0.5], dim=1).double()
     assert (pixels - centres).abs().max() < 1e-3
+
+
+def walls(count: int, gap: float = 0.01) -> tuple[Tensor, Tensor]:
+    """Large triangles across the view, one behind the other from z = 2 on."""
+    corners = [[[-9.0, -9, 2 + gap * i], [9, -9, 2 + gap * i], [0, 18, 2 + gap * i]] for i in range(count)]
+    return torch.tensor(corners).view(-1, 3), torch.arange(3 * count).view(-1, 3)
+
+
+def test_rays_pass_holes_and_stop_at_the_first_surface_behind() -> None:
+    """Faces 0 to 2 have holes where x < 0, face 3 everywhere: on the left face 4 is seen, on the right face 0."""
+    vertices, faces = walls(6)
+    camera = looking_along_z(4, 4.0)
+
+    def opaque(face: Tensor, weights: Tensor) -> Tensor:
+        points = torch.einsum("pk,pkc->pc", weights, vertices[faces[face]])
+        return ((points[:, 0] > 0) | (face > 2)) & (face != 3)
+
+    fragments = EmbreeRasterizer().rasterize(vertices, faces, camera, opaque=opaque)
+    assert fragments.face_id[0].tolist() == [[4, 4, 0, 0]] * 4
+    torch.testing.assert_close(fragments.depth[0, 0], torch.tensor([2.04, 2.04, 2.0, 2.0]))
+
+
+def test_behind_nothing_but_holes_is_background() -> None:
+    for count in (3, LAYERS + 3):
+        vertices, faces = walls(count)
+        fragments = EmbreeRasterizer().rasterize(
+            vertices,
+            faces,
+            looking_along_z(4, 4.0),
+            opaque=lambda face, _: torch.zeros_like(face, dtype=torch.bool),
+        )
+        assert not fragments.covered.any()

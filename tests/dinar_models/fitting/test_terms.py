@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dinar_models.body import BodyModel, BodyParams
 from dinar_models.cameras import Camera
-from dinar_models.fitting_terms import (
+from dinar_models.fitting.terms import (
     BODY_JOINT_NAMES,
     balance_energy,
     bending_energy,

@@ -16,7 +16,7 @@ STEP_SIZES = {
 
 @dataclass(frozen=True)
 class Weights:
-    """Factor of each term; see `fitting_terms` for the energies."""
+    """Factor of each term; see `terms`, `capsules` and `clips` for the energies."""
 
     body: float = 1.0
     feet: float = 1.0
@@ -31,6 +31,8 @@ class Weights:
     expression: float = 1.0
     hand_prior: float = 1.0
     jaw: float = 1.0
+    penetration: float = 0.0
+    smoothness: float = 0.0
     silhouette: float = 0.0
 
 
@@ -82,7 +84,7 @@ _ALL = (*_POSE, "left_hand_pose", "right_hand_pose", "jaw_pose", "expression")
 
 def multi_view_schedule(effort: float = 1.0) -> Schedule:
     """Phases for bodies seen from all sides; `effort` scales the number of steps."""
-    details = Weights(direction=0.0, hands=0.3, face=0.3, stance=0.3)
+    details = Weights(direction=0.0, hands=0.3, face=0.3, stance=0.3, penetration=1.0)
     phases = (
         Phase(30, 0.05, _PLACE, Weights(direction=0.0)),
         Phase(120, 0.06, _POSE, Weights(direction=20.0, stance=0.5)),
@@ -99,7 +101,7 @@ def single_view_schedule(effort: float = 1.0) -> Schedule:
     goes back. One view is easier to fill than eight: leaving the mask costs more here, so that bodies fill their
     clothes alike. A renderer trained on joint fits widens all bodies by what those lack.
     """
-    details = Weights(direction=10.0, hands=0.3, face=0.3, balance=1.0)
+    details = Weights(direction=10.0, hands=0.3, face=0.3, balance=1.0, penetration=1.0, smoothness=1.0)
     phases = (
         Phase(30, 0.05, _PLACE, Weights(direction=10.0)),
         Phase(100, 0.06, _POSE, Weights(direction=20.0, balance=1.0)),

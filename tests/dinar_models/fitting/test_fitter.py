@@ -10,15 +10,17 @@ from torch import Tensor
 
 from dinar_models.body import BodyModel, BodyParams
 from dinar_models.cameras import Camera, orbit_camera
-from dinar_models.fitting import BONES, BodyFitter, Observations
-from dinar_models.fitting_schedule import (
+from dinar_models.fitting.energy import BONES
+from dinar_models.fitting.fitter import BodyFitter
+from dinar_models.fitting.observations import Observations
+from dinar_models.fitting.schedule import (
     Phase,
     Schedule,
     Weights,
     multi_view_schedule,
     single_view_schedule,
 )
-from dinar_models.fitting_terms import natural_stance
+from dinar_models.fitting.terms import natural_stance
 from dinar_models.keypoints import MEDIAPIPE, SMPLX_NAMES
 from dinar_models.rasterize.embree import EmbreeRasterizer
 
@@ -138,17 +140,17 @@ def test_the_true_body_explains_everything(fitter: BodyFitter, people: BodyParam
     covered = fitter.rasterizer.rasterize(fitter.body(person).vertices, fitter.body.faces, observed.camera)
     observed.mask = covered.covered[None].float()
     schedule = replace(multi_view_schedule(), silhouette_size=64)
-    target, _ = fitter._triangulated(observed)
+    target, _ = fitter.triangulated(observed)
     variables = {n: v for n, v in person.as_dict().items() if n not in ("transl", "scale")}
     variables["pelvis"] = fitter.body(person).joints[:, 0]
     masks = torch.nn.functional.avg_pool2d(observed.mask[0][:, None], 2)[:, 0]
     weights = Weights(silhouette=1.0, hands=1.0, face=1.0)
-    true = fitter.terms(variables, target, masks, schedule, weights)
+    true = fitter.energy.terms(variables, target, masks, schedule, weights)
     assert true["data"].item() < 1e-4
     assert true["direction"].item() < 1e-3
     assert true["silhouette"].item() < 0.35  # three views, a coarse surface
     moved = {**variables, "pelvis": variables["pelvis"] + torch.tensor([0.05, 0.0, 0.0])}
-    wrong = fitter.terms(moved, target, masks, schedule, weights)
+    wrong = fitter.energy.terms(moved, target, masks, schedule, weights)
     assert wrong["data"].item() > 10
     assert wrong["silhouette"].item() > 1.2 * true["silhouette"].item()
     assert wrong["shape"].item() == true["shape"].item()
@@ -173,16 +175,18 @@ def test_silhouettes_alone_can_shape_a_body(fitter: BodyFitter) -> None:
     observed = observe(fitter, tall, around(3))
     fragments = fitter.rasterizer.rasterize(fitter.body(tall).vertices, fitter.body.faces, observed.camera)
     observed.mask = fragments.covered[None].float()
-    target, _ = fitter._triangulated(observed)
+    target, _ = fitter.triangulated(observed)
     weights = Weights(**{**dict.fromkeys(Weights.__dataclass_fields__, 0.0), "silhouette": 100.0})
     schedule = Schedule((Phase(15, 0.05, ("betas",), weights),), silhouette_size=64)
     start = {n: v for n, v in BodyParams.zeros(1).as_dict().items() if n not in ("transl", "scale")}
     start["pelvis"] = fitter.body(tall).joints[:, 0]
-    fitted = fitter._run(start, target, schedule, schedule.phases)
+    fitted = fitter.run(start, target, schedule, schedule.phases)
     masks = torch.nn.functional.avg_pool2d(observed.mask[0][:, None], 2)[:, 0]
 
     def outline(betas: Tensor) -> float:
-        return fitter.terms({**start, "betas": betas}, target, masks, schedule, weights)["silhouette"].item()
+        return fitter.energy.terms({**start, "betas": betas}, target, masks, schedule, weights)[
+            "silhouette"
+        ].item()
 
     least = outline(tall.betas)
     assert outline(start["betas"]) > least + 3
@@ -211,7 +215,7 @@ def test_single_fit_refuses_several_views(fitter: BodyFitter, people: BodyParams
 
 def test_bones_run_from_start_to_end(fitter: BodyFitter) -> None:
     """In the T-pose the upper arms point to the sides and the shins down."""
-    bones = fitter.joint_bones @ fitter.body(BodyParams.zeros(1)).joints[0]
+    bones = fitter.energy.joint_bones @ fitter.body(BodyParams.zeros(1)).joints[0]
     along = {pair: bone / bone.norm() for pair, bone in zip(BONES, bones, strict=True)}
     assert along["left_shoulder", "left_elbow"][0] > 0.95
     assert along["right_shoulder", "right_elbow"][0] < -0.95

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from dinar_models.cameras import Camera
-from dinar_models.fitting_terms import geman_mcclure
+from dinar_models.fitting.terms import geman_mcclure
 
 TORSO = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
 
@@ -145,8 +145,10 @@ def place_before_camera(
     )
     values = pixel * turned[..., 2:] - turned[..., :2]
     weight = xyc[..., 2].clamp(min=1e-3).sqrt()[..., None]
-    matrix = (rows * weight[..., None]).flatten(1, 2)
-    shift = torch.linalg.lstsq(matrix, (values * weight).flatten(1, 2)[..., None]).solution[..., 0]
+    matrix = (rows * weight[..., None]).flatten(1, 2).double()
+    right = (values * weight).flatten(1, 2)[..., None].double()
+    # Normal equations, not lstsq: its last bits change with where LAPACK's workspace happens to lie.
+    shift = torch.linalg.solve(matrix.mT @ matrix, matrix.mT @ right)[..., 0].to(points)
     # Keypoints in nonsense places may ask for a body behind the camera.
     shift = torch.cat([shift[:, :2], shift[:, 2:].clamp(min=0.5)], dim=1)
     return ((shift - camera.T)[:, None] @ camera.R)[:, 0]
