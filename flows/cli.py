@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,8 @@ flow_app = typer.Typer(no_args_is_help=True, help="The graph as Prefect flows.")
 weights_app = typer.Typer(
     no_args_is_help=True, help="Optional weights of others; nothing is fetched silently."
 )
+fits_app = typer.Typer(no_args_is_help=True, help="Body fits as SMPL-X/AMASS files.")
+app.add_typer(fits_app, name="fits")
 app.add_typer(profile_app, name="profile")
 app.add_typer(graph_app, name="graph")
 app.add_typer(flow_app, name="flow")
@@ -25,6 +28,14 @@ app.add_typer(weights_app, name="weights")
 
 console = Console()
 errors = Console(stderr=True)
+
+
+class FitFormat(StrEnum):
+    """Formats of exported fits."""
+
+    npz = "npz"
+    json = "json"
+
 
 Force = Annotated[bool, typer.Option("--force", help="also where it would be refused")]
 
@@ -184,6 +195,26 @@ def flow_serve(
 
     deployments = [rebuild.to_deployment("on-demand"), retrain.to_deployment("scheduled", cron=cron)]
     serve(*deployments)  # type: ignore[arg-type]  # typed for async callers too
+
+
+@fits_app.command("export")
+def fits_export(
+    dataset: Annotated[str, typer.Argument(help="a data set that has been fitted")],
+    out: Annotated[Path, typer.Option("--out", help="folder for the files; must not hold anything else")],
+    file_format: Annotated[FitFormat, typer.Option("--format", help="of the files")] = FitFormat.npz,
+) -> None:
+    """Write the fit of every scan, photo or video of a data set, in SMPL-X and AMASS's names."""
+    from flows.engine import ROOT
+    from stages._core.store import StoreError
+    from stages._data.exported_fits import Fits, export_fits
+
+    stores = ROOT / "data" / "stores" / dataset
+    fits = Fits(stores / "views", stores / "bodies", ROOT / "data" / "raw" / dataset)
+    try:
+        done = export_fits(fits, out, file_format.value)
+    except (StoreError, OSError) as error:
+        _stop(str(error))
+    console.print(f"{done.written} fits written to {out}; {done.without_fit} without a fit", soft_wrap=True)
 
 
 @weights_app.command("list")

@@ -7,6 +7,7 @@ one-shot avatar starts from.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from dinar_models.body import BodyModel, BodyParams
 from dinar_models.cameras import Camera, Crop, mask_box, points_box, square_crop
 from dinar_models.fitting.fitter import BodyFitter
 from dinar_models.fitting.observations import Fit, Observations
-from dinar_models.fitting.schedule import multi_view_schedule, single_view_schedule
+from dinar_models.fitting.schedule import Schedule, multi_view_schedule, single_view_schedule
 from dinar_models.keypoints import LAYOUTS
 from dinar_models.rasterize.base import make_rasterizer
 from stages._core.cli import main
@@ -31,6 +32,7 @@ from stages._core.runtime import Runtime
 from stages._core.shards import ShardResult, build_store
 from stages._core.stage import Paths, Stage, Summary
 from stages._core.store import open_store
+from stages._data.imported_fits import FitFiles, KnownFits, fit_known, known_fits
 
 SCANS_PER_SHARD = 16
 IMAGES_PER_SHARD = 32
@@ -71,12 +73,14 @@ class Sources:
     parsing: Path
     keypoints: Path
     body: Path
+    fits: FitFiles | None = None
 
 
 def run(params: FitBodyParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
     """Fit everything, then what is fitted alone."""
-    sources = Sources(*(inputs[name] for name in ("views", "parsing", "keypoints", "body")))
-    views = open_store(sources.views, "views")
+    views = open_store(inputs["views"], "views")
+    fits = FitFiles.find(inputs.get("raw"), inputs.get("card"), inputs["body"], views.index)
+    sources = Sources(inputs["views"], inputs["parsing"], inputs["keypoints"], inputs["body"], fits)
     build = partial(
         build_store,
         schema="bodies",
@@ -166,12 +170,39 @@ def fit_scans(rows: range, *, sources: Sources, params: FitBodyParams, length: i
     for scan in np.flatnonzero(ok & ~usable):
         result.rejects.update(dict.fromkeys(grid[scan].tolist(), "keypoints in fewer than two views"))
     if usable.any():
-        fit = fitter(sources).fit_multi_view(
-            observe(sources, view_rows[usable], found[usable]), multi_view_schedule(params.multi_view_effort)
-        )
+        views = view_rows[usable]
+        observations = observe(sources, views, found[usable])
+        schedule = multi_view_schedule(params.multi_view_effort)
+        known = _known(sources, views[:, 0], observations)
+        fit = _fit_known(fitter(sources), BodyFitter.fit_multi_view, observations, schedule, known)
         for body, scan in enumerate(np.flatnonzero(usable)):
             _enter_scan(result, fit, body, grid[scan] - rows.start, unjittered[scan], params, rows.start)
     return result
+
+
+def _known(sources: Sources, view_rows: np.ndarray, observations: Observations) -> KnownFits | None:
+    """What the data set's own fits say of observed bodies, of each of which a row of the views is given."""
+    if sources.fits is None:
+        return None
+    first_views = observations.camera.select(slice(None, None, observations.views))
+    lines = open_store(sources.views, "views").index.iloc[view_rows]
+    return known_fits(lines, first_views, sources.fits)
+
+
+def _fit_known(
+    fitter: BodyFitter,
+    fit: Callable[..., Fit],
+    observations: Observations,
+    schedule: Schedule,
+    known: KnownFits | None,
+) -> Fit:
+    """Fit from what is known, with one of the fitter's methods."""
+    return fit_known(
+        known,
+        observations,
+        fit=lambda seen, start, rows: fit(fitter, seen, schedule, start, rows),
+        judge=lambda bodies, seen: fitter.judge_given(bodies, seen, schedule),
+    )
 
 
 def _enter_scan(
@@ -214,7 +245,10 @@ def fit_images(
     observations.clip = clip
     layout = open_store(sources.keypoints, "keypoints").attrs["layout"]
     inside = np.flatnonzero((places >= 0) & (places < len(rows)))
-    photos = fit_photos(sources.body, layout, observations, params).select(torch.from_numpy(inside))
+    known = (
+        _known(sources, chosen, observations) if view_rows is None else None
+    )  # alone means from the image alone
+    photos = fit_photos(sources.body, layout, observations, params, known).select(torch.from_numpy(inside))
     places, fit = places[inside], photos.fit
     for name, values in fit.params.as_dict().items():
         result.arrays[name][places] = values.numpy()
@@ -255,16 +289,24 @@ class PhotoFits:
         return PhotoFits(self.fit.select(photos), crop, [self.verdicts[i] for i in photos.tolist()])
 
 
-def fit_photos(body: Path, layout: str, observations: Observations, params: FitBodyParams) -> PhotoFits:
+def fit_photos(
+    body: Path,
+    layout: str,
+    observations: Observations,
+    params: FitBodyParams,
+    known: KnownFits | None = None,
+) -> PhotoFits:
     """Fit each photo alone and find its square: what a photo needs outside the pipeline too.
 
     Args:
         body: folder made by build_body.
         layout: name of the keypoint layout.
         observations: one view each, with masks.
+        known: what fits of others say of the bodies.
     """
     schedule = single_view_schedule(params.single_view_effort)
-    fit = _make_fitter(body, layout).fit_single_view(observations, schedule)
+    fitter = _make_fitter(body, layout)
+    fit = _fit_known(fitter, BodyFitter.fit_single_view, observations, schedule, known)
     return PhotoFits(fit, person_crop(load_body(body), fit, observations), judge(fit, params))
 
 
@@ -398,7 +440,7 @@ def fitter(sources: Sources) -> BodyFitter:
 STAGE = Stage(
     "fit_body",
     FitBodyParams,
-    inputs=("views", "parsing", "keypoints", "body"),
+    inputs=("views", "parsing", "keypoints", "body", "raw?", "card?"),
     outputs=("bodies", "bodies_single"),
     run=run,
 )

@@ -1,12 +1,15 @@
 """The card of a data set, data/catalog/NAME.yaml: what it is and how its raw data are to be read."""
 
-from pathlib import Path
+import string
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 Adapter = Literal["scans", "photos", "video", "people_snapshot"]
+FITS_FIELDS = ("scan", "subject")
+FITS_SUFFIXES = (".npz", ".json", ".pkl")
 METRES_PER_UNIT = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 
 
@@ -54,6 +57,29 @@ class Card(BaseModel):
     keypoints: Literal["mediapipe", "openpose"] = Field(
         "mediapipe", description="of photos: found by the pipeline, or OpenPose's JSON beside the photos"
     )
+    fits: str = Field(
+        "", description="where SMPL-X fits lie in the raw data, a path with {scan} or {subject}; empty: none"
+    )
+    fits_frame: Literal["auto", "world", "camera"] = Field(
+        "auto", description="of fits that do not tell; auto: the raw meshes' own, the camera's for images"
+    )
+
+    @field_validator("fits")
+    @classmethod
+    def _fits_stay_inside(cls, pattern: str) -> str:
+        path = PurePosixPath(pattern)
+        if path.is_absolute() or ".." in path.parts or "\\" in pattern or ":" in pattern:
+            raise ValueError("a path inside the raw data is expected")
+        for _, field, form, conversion in string.Formatter().parse(pattern):
+            if field is not None and (field not in FITS_FIELDS or form or conversion):
+                raise ValueError("only {scan} and {subject} can be filled in")
+        if pattern and path.suffix.lower() not in FITS_SUFFIXES:
+            raise ValueError(f"a path that ends with {', '.join(FITS_SUFFIXES)} is expected")
+        return pattern
+
+    def fits_path(self, scan: str, subject: str) -> PurePosixPath:
+        """Where the fit of a scan lies in the raw data."""
+        return PurePosixPath(self.fits.format(scan=scan, subject=subject))
 
     def subject_of(self, scan: str) -> str:
         """The subject of a scan name: `anna_walk` → `anna`, unless the card says that names are subjects."""

@@ -5,6 +5,7 @@ where the file says that the camera was held sideways (OpenCV does that). A dama
 the damage.
 """
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +73,22 @@ def decode_frames(path: Path, numbers: range, stride: int) -> Iterator[tuple[int
                 yield number, cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
     finally:
         capture.release()
+
+
+def frame_rate(path: Path) -> float:
+    """Frames a second as the file's header says; 0 where it does not."""
+    capture = _open(path)
+    rate = float(capture.get(cv2.CAP_PROP_FPS))
+    capture.release()
+    return rate if math.isfinite(rate) and rate > 0 else 0.0
+
+
+def longer_side(path: Path) -> int:
+    """Pixels of the longer side of a video's frames."""
+    capture = _open(path)
+    sides = [int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
+    capture.release()
+    return max(sides)
 
 
 def _open(path: Path) -> cv2.VideoCapture:

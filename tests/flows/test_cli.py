@@ -8,6 +8,7 @@ from typer.testing import CliRunner, Result
 
 from flows import cli, doctor, engine, graph, weights
 from flows.profiles import render_profile, use_profile
+from tests.stages.tiny_fits import fit_lines, save_fits
 
 ENTRY = """
 known:
@@ -35,7 +36,7 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_help_names_every_command():
     done = dinar("--help")
     assert done.exit_code == 0
-    for name in ("repro", "avatar", "animate", "doctor", "profile", "graph", "flow", "weights"):
+    for name in ("repro", "avatar", "animate", "doctor", "profile", "graph", "flow", "weights", "fits"):
         assert name in done.stdout
 
 
@@ -122,3 +123,21 @@ def test_weights_fetch_without_an_address_says_how_else_to_get_it():
     done = dinar("weights", "fetch", "inception")
     assert done.exit_code == 1
     assert "dinar weights add inception FILE" in done.stderr
+
+
+def test_fits_of_an_unknown_data_set_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(engine, "ROOT", tmp_path)
+    done = dinar("fits", "export", "nothing", "--out", tmp_path / "out")
+    assert done.exit_code == 1
+    assert "data/stores/nothing/views: arrays.zarr is missing" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_fits_are_exported_from_the_stores_of_the_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save_fits(tmp_path / "data" / "stores" / "tiny", fit_lines(scan=["a0", "b0"], subject=["a", "b"]), "")
+    monkeypatch.setattr(engine, "ROOT", tmp_path)
+    done = dinar("fits", "export", "tiny", "--out", tmp_path / "out", "--format", "json")
+    assert done.exit_code == 0
+    assert done.stdout.startswith("2 fits written to")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a0.json", "b0.json"]
+    assert dinar("fits", "export", "tiny", "--out", tmp_path / "out").exit_code == 1
