@@ -83,9 +83,9 @@ class Capsules:
     def of(body: BodyModel) -> "Capsules":
         """Measure the radii on the mean body and on those of one standard deviation in each shape component."""
         ends = torch.zeros(2, len(CAPSULES), len(SMPLX_NAMES))
-        for row, points in enumerate(CAPSULES.values()):
-            for end in (0, 1):
-                for joint, share in points[end].items():
+        for row, (first, last, _) in enumerate(CAPSULES.values()):
+            for end, point in enumerate((first, last)):
+                for joint, share in point.items():
                     ends[end, row, SMPLX_NAMES.index(joint)] = share
         shapes = BodyParams.zeros(11)
         shapes.betas[1:] = torch.eye(10)
