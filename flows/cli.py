@@ -235,3 +235,7 @@ def _one_sentence() -> Iterator[None]:
 def _stop(message: str, code: int = 1) -> None:
     errors.print(message, style="red", soft_wrap=True, markup=False)  # file names may look like markup
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    app()

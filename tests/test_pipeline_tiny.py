@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from flows import engine
+from flows.graph import read_graph
 from flows.profiles import use_profile
 from stages._core.registry import STAGE_NAMES
 from stages._core.scan_store import open_scans
@@ -160,7 +161,8 @@ def test_a_killed_training_stage_went_on_at_its_last_checkpoint(project: Project
 def test_every_stage_ran_and_left_its_provenance(project: Project) -> None:
     recorded = {p.stem.split("@")[0] for p in (project.root / "data/.runs").glob("*.json")}
     assert recorded == set(STAGE_NAMES) - {"ingest_images"}  # no data set of photos is enabled
-    named = {name.split("@")[0] for name, _ in engine.stage_order(project.root)}
+    modules = {entry.name: entry.module for entry in read_graph(project.root / "dvc.yaml")[1]}
+    named = {modules[name.split("@")[0]] for name, _ in engine.stage_order(project.root)}
     assert named == recorded
 
 

@@ -22,7 +22,7 @@ def stage_edges(graph: Mapping[str, Any]) -> dict[str, set[str]]:
                 made[_generic(path)] = name
                 made.setdefault(path, name)
     return {
-        name: {made[_generic(p)] for p in paths if _generic(p) in made} - {name}
+        name: {maker for p in paths for maker in _makers(_generic(p), made)} - {name}
         for name, paths in read.items()
         if name != "check_params"
     }
@@ -45,12 +45,17 @@ def graph_svg(graph: Mapping[str, Any], seconds: Mapping[str, float]) -> str:
     return f'<svg viewBox="0 0 {width} {height}" width="{width}">{"".join(lines)}{"".join(boxes)}</svg>'
 
 
+def _makers(path: str, made: Mapping[str, str]) -> set[str]:
+    """The stages that write a path, or files below it."""
+    return {maker for output, maker in made.items() if output == path or output.startswith(f"{path}/")}
+
+
 def _generic(path: str) -> str:
     """Per-data-set paths as one: data/stores/NAME/x and data/stores/${item}/x are the same place."""
     parts = path.split("/")
     if parts[:2] == ["data", "stores"] and len(parts) == 4:
         parts[2] = "*"
-    if parts[:2] == ["data", "raw"] and parts[2] in ("${item}", "synthetic"):
+    if parts[:2] == ["data", "raw"] and parts[2] in ("${key}", "synthetic"):
         parts[2] = "*"
     return "/".join(parts)
 
