@@ -1,0 +1,230 @@
+"""The catalog: a card per data set, and the list of those that the graph runs."""
+
+import io
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from stages._core.publish import write_file
+from stages.check_params import read_enabled
+from stages.sources.card import Adapter, Card
+from stages.sources.scans import LOADERS
+
+Kind = Literal["scans", "images"]
+
+ADAPTERS: tuple[str, ...] = get_args(Adapter)
+SCHEMA = "card.schema.json"
+ENABLED = "enabled.yaml"
+EMBEDDED = "synthetic"
+UNKNOWN_LICENCE = "unknown"
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_PART = re.compile(r"-\d{3}$")
+_TAKEN = ("avatars", "renders", "enabled", "card", "synthetic_truth", "body_models", "weights")
+"""Names that mean something else below data/."""
+
+_ENABLED_HEAD = """\
+# The data sets that the graph runs; `dinar dataset add` and `remove` write it. A name gets here only after `check` passed.
+# A large data set may be cut into parts: the lists name the parts, part_of says which data set each belongs to.
+"""
+
+
+class DatasetError(ValueError):
+    """What was asked for cannot be done; the text is one sentence that says what to do."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where everything of a project lies."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        """The data folder."""
+        return self.root / "data"
+
+    @property
+    def params(self) -> Path:
+        """The parameters of all stages."""
+        return self.root / "params.yaml"
+
+    @property
+    def enabled(self) -> Path:
+        """The list of what the graph runs."""
+        return self.data / "catalog" / ENABLED
+
+    def card(self, name: str) -> Path:
+        """The card of a data set."""
+        return self.data / "catalog" / f"{name}.yaml"
+
+    def raw(self, part: str) -> Path:
+        """The raw data of a data set or part."""
+        return self.data / "raw" / part
+
+    def stores(self, part: str) -> Path:
+        """What the graph makes of it."""
+        return self.data / "stores" / part
+
+    def work(self, what: str, name: str) -> Path:
+        """Scratch space of a command, where it resumes."""
+        return self.data / ".work" / what / name
+
+    def report(self, name: str) -> Path:
+        """What the last check found; the contact sheet lies beside it."""
+        return self.data / "reports" / "datasets" / f"{name}.json"
+
+    def names(self) -> list[str]:
+        """Every data set that has a card."""
+        return sorted(p.stem for p in (self.data / "catalog").glob("*.yaml") if p.name != ENABLED)
+
+    def raw_parts(self, name: str) -> list[str]:
+        """The data set's parts whose raw data are there; the data set itself if it is not split."""
+        split = sorted(p.name for p in (self.data / "raw").glob(f"{name}-[0-9][0-9][0-9]") if p.is_dir())
+        return split or ([name] if self.raw(name).exists() else [])
+
+
+@dataclass(frozen=True)
+class Enabled:
+    """Part → data set, in the order in which they were enabled."""
+
+    scans: dict[str, str]
+    images: dict[str, str]
+
+    @property
+    def names(self) -> set[str]:
+        """Data sets, not parts."""
+        return {*self.scans.values(), *self.images.values()}
+
+    def parts(self, name: str) -> list[str]:
+        """The parts of a data set that the graph runs."""
+        return [part for part, owner in {**self.scans, **self.images}.items() if owner == name]
+
+    def with_parts(self, kind: Kind, name: str, parts: list[str]) -> "Enabled":
+        """With these parts of a data set and no others of it."""
+        rest = self.without(name)
+        return replace(rest, **{kind: {**getattr(rest, kind), **dict.fromkeys(parts, name)}})
+
+    def without(self, name: str) -> "Enabled":
+        """Without a data set."""
+        return Enabled(
+            *({p: n for p, n in parts.items() if n != name} for parts in (self.scans, self.images))
+        )
+
+
+def load_enabled(path: Path) -> Enabled:
+    """Read enabled.yaml. Raises ParamsError when its lists do not agree."""
+    part_of = read_enabled(path)["part_of"]
+    return Enabled(dict(part_of["scans"]), dict(part_of["images"]))
+
+
+def save_enabled(path: Path, enabled: Enabled) -> None:
+    """Write enabled.yaml whole."""
+    everything = {**enabled.scans, **enabled.images}
+    lists = {"scans": enabled.scans, "images": enabled.images, "datasets": everything}
+    document = {**{key: list(parts) for key, parts in lists.items()}, "part_of": lists}
+    text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
+    write_file(path, _ENABLED_HEAD + text)
+
+
+def kind_of(adapter: str) -> Kind:
+    """Whether raw data are meshes that are rendered, or images."""
+    return "scans" if adapter in LOADERS else "images"
+
+
+def check_name(name: str) -> None:
+    """Raise DatasetError for a name that could not be a folder of ours."""
+    if not _NAME.fullmatch(name):
+        raise DatasetError(
+            f"the name {name!r} cannot be used: at most 40 lowercase letters, digits, _ and - are, "
+            "the first a letter or digit"
+        )
+    if _PART.search(name):
+        raise DatasetError(f"the name {name!r} ends like a part of a data set (-000); choose another")
+    if name in _TAKEN:
+        raise DatasetError(f"the name {name!r} means something else below data/; choose another")
+
+
+def make_card(values: dict[str, Any]) -> Card:
+    """Check the fields of a new card. Raises DatasetError naming the field and what is allowed."""
+    try:
+        return Card.model_validate(values)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
+        raise DatasetError("; ".join(lines)) from None
+
+
+def card_text(card: Card) -> str:
+    """A card as YAML, every field with its meaning; what has its default is there as a comment."""
+    lines = [f"# yaml-language-server: $schema={SCHEMA}"]
+    for name, field in Card.model_fields.items():
+        value = card.model_dump(mode="json")[name]
+        unset = not field.is_required() and value == field.get_default(call_default_factory=True)
+        shown = yaml.safe_dump({name: value}, default_flow_style=None, allow_unicode=True, width=10**6)
+        lines.append(f"{'# ' if unset else ''}{shown.strip()}  # {field.description}")
+    return "\n".join(lines) + "\n"
+
+
+def schema_text() -> str:
+    """The JSON schema of cards, for editors; data/catalog/card.schema.json."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Card.model_json_schema()}
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def datasets_in_params(path: Path) -> dict[str, list[str]]:
+    """Section → the data sets that it names."""
+    values = yaml.safe_load(path.read_text()) if path.exists() else {}
+    sections = {k: v["datasets"] for k, v in values.items() if isinstance(v, dict) and "datasets" in v}
+    return {k: list(names) for k, names in sections.items() if isinstance(names, list)}
+
+
+TRAINING = {
+    "scans": ("train_avatar", "train_vqgan", "finetune_avatar", "train_diffusion"),
+    "images": ("train_avatar", "train_vqgan", "finetune_avatar"),
+}
+"""Sections whose stages can learn from a kind of data set: photos are not merged, so they have no latents."""
+
+
+def add_to_training(path: Path, name: str, kind: Kind) -> list[str]:
+    """Name a data set in the training sections of params.yaml; comments stay. Returns sections changed."""
+    document = _round_trip().load(path.read_text())
+    changed = []
+    for section in TRAINING[kind]:
+        before = datasets_in_params(path).get(section, [])
+        names = document[section]["datasets"]
+        if name not in names:  # sections may share one list by a YAML anchor
+            names.append(name)
+        if name not in before:
+            changed.append(section)
+    _dump(document, path)
+    return changed
+
+
+def drop_from_params(path: Path, name: str) -> None:
+    """Take a data set out of every section; comments stay."""
+    document = _round_trip().load(path.read_text())
+    for section in datasets_in_params(path):
+        names = document[section]["datasets"]
+        while name in names:
+            names.remove(name)
+    _dump(document, path)
+
+
+def _dump(document: Any, path: Path) -> None:
+    buffer = io.StringIO()
+    _round_trip().dump(document, buffer)
+    write_file(path, buffer.getvalue())
+
+
+def _round_trip() -> YAML:
+    """With the settings of profiles, so that an edit changes nothing but the edited lines."""
+    text = YAML()
+    text.width = 120
+    text.indent(mapping=2, sequence=4, offset=2)
+    return text
