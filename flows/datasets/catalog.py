@@ -30,7 +30,7 @@ _TAKEN = ("avatars", "renders", "enabled", "card", "synthetic_truth", "body_mode
 """Names that mean something else below data/."""
 
 _ENABLED_HEAD = """\
-# The data sets that the graph runs; `dinar dataset add` and `remove` write it. A name gets here only after `check` passed.
+# The data sets that the graph runs, written by `dinar dataset add` and `remove`: only what passed `check`.
 # A large data set may be cut into parts: the lists name the parts, part_of says which data set each belongs to.
 """
 

@@ -7,6 +7,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -128,7 +129,7 @@ def _zip_members(archive: zipfile.ZipFile) -> Iterator[_Member]:
     for entry in archive.infolist():
         if not entry.is_dir():
             link = stat.S_ISLNK(entry.external_attr >> 16)
-            yield _Member(entry.filename, entry.file_size, link, lambda e=entry: archive.open(e))
+            yield _Member(entry.filename, entry.file_size, link, partial(archive.open, entry))
 
 
 def _tar_members(archive: tarfile.TarFile) -> Iterator[_Member]:
@@ -136,7 +137,7 @@ def _tar_members(archive: tarfile.TarFile) -> Iterator[_Member]:
         if number > MAX_FILES:
             raise DatasetError(f"the archive holds more than {MAX_FILES} entries")
         if not entry.isdir():
-            yield _Member(entry.name, entry.size, not entry.isreg(), lambda e=entry: archive.extractfile(e))
+            yield _Member(entry.name, entry.size, not entry.isreg(), partial(archive.extractfile, entry))
 
 
 def _unpack_members(members: list[_Member], folder: Path, limit: int, bar: bool, archive: Path) -> None:
