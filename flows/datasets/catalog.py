@@ -166,8 +166,9 @@ def card_text(card: Card) -> str:
     for name, field in Card.model_fields.items():
         value = card.model_dump(mode="json")[name]
         unset = not field.is_required() and value == field.get_default(call_default_factory=True)
-        shown = yaml.safe_dump({name: value}, default_flow_style=None, allow_unicode=True, width=10**6)
-        lines.append(f"{'# ' if unset else ''}{shown.strip()}  # {field.description}")
+        shown = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
+        shown = shown.removesuffix("...\n").strip()
+        lines.append(f"{'# ' if unset else ''}{name}: {shown}  # {field.description}")
     return "\n".join(lines) + "\n"
 
 

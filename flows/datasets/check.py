@@ -213,10 +213,8 @@ def outcomes(stores: Path, part: str) -> list[Sample]:
         for scan, rows in index[index["variant"] == 0].groupby("scan", sort=False):
             if not rows["ok"].any():
                 lost.setdefault(str(scan), _commonest(rows["reason"], kind))
-    bodies = indices.get("bodies")
-    fitted = (
-        bodies[bodies["ok"] & (bodies["variant"] == 0)].groupby("scan").size() if bodies is not None else {}
-    )
+    fits = indices.get("bodies", first.iloc[:0])
+    fitted = fits[fits["ok"] & (fits["variant"] == 0)].groupby("scan").size()
     lines = first[first["variant"] == 0].groupby("scan", sort=False)
     return [
         Sample(

@@ -31,7 +31,6 @@ class State:
     rejected: int | None
     raw_bytes: int
     store_bytes: int
-    trained: bool
 
 
 def states(places: Places) -> list[State]:
@@ -44,14 +43,14 @@ def states(places: Places) -> list[State]:
 def states_table(lines: list[State]) -> Table:
     """For the terminal."""
     table = Table()
-    for column in ("data set", "adapter", "licence", "parts", "state", "trained"):
+    for column in ("data set", "adapter", "licence", "parts", "state"):
         table.add_column(column, overflow="fold")
     for column in ("images", "rejected", "raw", "stores"):
         table.add_column(column, justify="right")
     for s in lines:
         counts = ("–" if n is None else str(n) for n in (s.images, s.rejected))
         sizes = (size_text(n) for n in (s.raw_bytes, s.store_bytes))
-        words = (s.name, s.adapter, s.licence, str(s.parts), s.state, "yes" if s.trained else "")
+        words = (s.name, s.adapter, s.licence, str(s.parts), s.state)
         table.add_row(*words, *counts, *sizes)
     return table
 
@@ -65,7 +64,7 @@ def _state(places: Places, name: str, enabled: Enabled, trained: bool) -> State:
     try:
         card = read_card(places.card(name))
     except CardError as error:
-        return State(name, "?", "?", 0, f"the card is wrong: {error}", None, None, 0, 0, trained)
+        return State(name, "?", "?", 0, f"the card is wrong: {error}", None, None, 0, 0)
     parts = enabled.parts(name) or places.raw_parts(name) or [name]
     images, rejected = _counts([places.stores(part) for part in parts])
     return State(
@@ -73,16 +72,15 @@ def _state(places: Places, name: str, enabled: Enabled, trained: bool) -> State:
         adapter=card.adapter,
         licence=card.licence,
         parts=len(parts),
-        state=_words(places, name, parts, name in enabled.names),
+        state=_words(places, name, parts, name in enabled.names, trained),
         images=images,
         rejected=rejected,
         raw_bytes=sum(map(folder_size, map(places.raw, parts))),
         store_bytes=sum(map(folder_size, map(places.stores, parts))),
-        trained=trained,
     )
 
 
-def _words(places: Places, name: str, parts: list[str], enabled: bool) -> str:
+def _words(places: Places, name: str, parts: list[str], enabled: bool, trained: bool) -> str:
     """enabled, not enabled with why, failing with why, or raw missing."""
     found = json.loads(places.report(name).read_text()) if places.report(name).is_file() else None
     missing = [part for part in parts if not places.raw(part).exists()]
@@ -90,7 +88,8 @@ def _words(places: Places, name: str, parts: list[str], enabled: bool) -> str:
         return f"raw missing: {', '.join(missing)}"
     failing = "" if found is None or found["passed"] else "; ".join(found["why"])
     if enabled:
-        return f"enabled, but the last check failed: {failing}" if failing else "enabled"
+        words = "enabled, learnt from" if trained else "enabled"
+        return f"{words}, but the last check failed: {failing}" if failing else words
     if found is None:
         return "not enabled: not checked"
     return f"not enabled: {failing}" if failing else "not enabled: checked, go on with `add`"
