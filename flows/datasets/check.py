@@ -159,10 +159,10 @@ class _Check:
             except USER_ERRORS as error:
                 found.problems.append(f"{stage}: {error}")
                 break
-            found.problems += list(_too_many(stage, summary, self._limit(stage)))
             if not _any_ok(outputs):
                 found.problems.append(f"{stage}: every sample was rejected")
                 break
+            found.problems += list(_too_many(stage, summary, self._limit(stage)))
         found.samples = outcomes(self.stores, self.part)
         return found
 

@@ -42,10 +42,10 @@ def check_dataset(
         raise DatasetError(f"the raw data of {name} are not here; `dvc pull` or `dinar dataset add {name} …`")
     folders = {part: (raw_of or {}).get(part) for part in parts}
     console.print(f"{name}: trying a few samples", markup=False)
-    tried, _ = check_part(places, name, parts[0], runtime, raw=folders[parts[0]], dry=True)
+    tried, stores = check_part(places, name, parts[0], runtime, raw=folders[parts[0]], dry=True)
     if tried.missing or not any(sample.ok for sample in tried.samples):
-        tried.save(places.report(name))
-        show_findings(name, tried, console)
+        _finish(places, name, tried, [(sample, stores) for sample in tried.samples], sheet_samples, console)
+        console.print(f"{name}: the other samples were not tried", markup=False)
         return False
     found, rows = Findings(), []
     for part in parts:
@@ -54,12 +54,24 @@ def check_dataset(
         found.samples += one.samples
         found.problems += [f"{part}: {p}" if len(parts) > 1 else p for p in one.problems]
         rows += [(sample, stores) for sample in one.samples]
+    _finish(places, name, found, rows, sheet_samples, console)
+    return found.passed
+
+
+def _finish(
+    places: Places,
+    name: str,
+    found: Findings,
+    rows: list[tuple[Sample, Path]],
+    most: int,
+    console: Console,
+) -> None:
+    """Keep what was found, draw it, say it."""
     found.save(places.report(name))
-    pages = _draw(places, name, rows, sheet_samples)
+    pages = _draw(places, name, rows, most)
     show_findings(name, found, console)
     for page in pages:
         console.print(f"contact sheet: {page}", soft_wrap=True, markup=False)
-    return found.passed
 
 
 def show_findings(name: str, found: Findings, console: Console) -> None:

@@ -18,7 +18,8 @@ class State:
     """One line of the list.
 
     Attributes:
-        images, rejected: rows of views without jitter and those of them that have no fit; None: not made yet.
+        images, rejected: without jitter, and those of them that have no fit, as the graph made them, else as
+            the check found; None: neither ran.
         raw_bytes, store_bytes: on disk.
     """
 
@@ -67,6 +68,8 @@ def _state(places: Places, name: str, enabled: Enabled, trained: bool) -> State:
         return State(name, "?", "?", 0, f"the card is wrong: {error}", None, None, 0, 0)
     parts = enabled.parts(name) or places.raw_parts(name) or [name]
     images, rejected = _counts([places.stores(part) for part in parts])
+    if images is None:
+        images, rejected = _checked_counts(places.report(name))
     return State(
         name=name,
         adapter=card.adapter,
@@ -103,6 +106,13 @@ def _counts(stores: list[Path]) -> tuple[int | None, int | None]:
     fitted = [index for index in fits if index is not None]
     total = sum(map(len, made)) if len(made) == len(stores) else None
     return total, sum(int((~index["ok"]).sum()) for index in fitted) if len(fitted) == len(stores) else None
+
+
+def _checked_counts(report: Path) -> tuple[int | None, int | None]:
+    if not report.is_file():
+        return None, None
+    samples = json.loads(report.read_text())["samples"]
+    return sum(s["rows"] for s in samples), sum(s["rows"] - s["fitted"] for s in samples)
 
 
 def _unjittered(store: Path) -> pd.DataFrame | None:

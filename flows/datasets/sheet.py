@@ -57,9 +57,11 @@ def write_sheets(
     shown = choose(samples, most)
     pages = []
     for number, first in enumerate(range(0, len(shown), ROWS_PER_PAGE), start=1):
-        rows = [draw_row(s, Stores.below(f), body) for s, f in shown[first : first + ROWS_PER_PAGE]]
+        here = [(s, Stores.below(f)) for s, f in shown[first : first + ROWS_PER_PAGE]]
+        columns = max([1, *(len(_rows_of(s, stores.views)) for s, stores in here)])
+        rows = [draw_row(s, stores, body, columns) for s, stores in here]
         page = path if number == 1 else path.with_name(f"{path.stem}-{number}.png")
-        _save(page, _stack(rows))
+        _save(page, _stack(rows, columns))
         pages.append(page)
     return pages
 
@@ -72,11 +74,11 @@ def choose(samples: Sequence[tuple[Sample, Path]], most: int) -> list[tuple[Samp
     return bad + [good[i] for i in places]
 
 
-def draw_row(sample: Sample, stores: Stores, body: BodyModel | None) -> np.ndarray:
-    """(CELL, width, 3) uint8: up to four views, then mask, parts, keypoints and fit of the first, then words."""
+def draw_row(sample: Sample, stores: Stores, body: BodyModel | None, columns: int) -> np.ndarray:
+    """(CELL, width, 3) uint8: up to `columns` views, then mask, parts, keypoints and fit of the first, then words."""
     rows = _rows_of(sample, stores.views)
     cells = [_image(stores.views, row) for row in rows]
-    cells += [_blank()] * (SHOWN_VIEWS - len(cells))
+    cells += [_blank()] * (columns - len(cells))
     cells += _overlays(rows[0], stores, body) if rows else [_blank()] * 4
     line = np.full((CELL, len(cells) * (CELL + GAP) + TEXT_WIDTH, 3), 255, np.uint8)
     for place, cell in enumerate(cells):
@@ -151,8 +153,8 @@ def _wrap(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, width) or [""]
 
 
-def _stack(rows: list[np.ndarray]) -> np.ndarray:
-    titles = ("views", "", "", "", "mask", "parts", "keypoints", "fit")
+def _stack(rows: list[np.ndarray], columns: int) -> np.ndarray:
+    titles = ("views", *[""] * (columns - 1), "mask", "parts", "keypoints", "fit")
     head = Image.new("RGB", (rows[0].shape[1], 22), "white")
     draw, font = ImageDraw.Draw(head), ImageFont.load_default(14)
     for place, title in enumerate(titles):
