@@ -33,8 +33,11 @@ def environment() -> dict[str, str]:
 
 
 def repro(targets: list[str] | None = None, force: bool = False, root: Path = ROOT) -> int:
-    """`dvc repro` with its output passed through. Returns the exit code."""
-    command = [*_dvc(), "repro", *(["--force"] if force else []), *(targets or [])]
+    """`dvc repro` with its output passed through. Returns the exit code.
+
+    A stage that fails, as of one data set, stops only those that depend on it.
+    """
+    command = [*_dvc(), "repro", "--keep-going", *(["--force"] if force else []), *(targets or [])]
     return subprocess.run(command, cwd=root, env=environment()).returncode
 
 

@@ -133,6 +133,8 @@ def check_request(places: Places, request: Request) -> None:
         raise DatasetError("--link takes a folder, and goes without --part-size: nothing is copied")
     if request.part_size is not None and request.part_size < 1:
         raise DatasetError(f"--part-size {request.part_size}: at least 1 is expected")
+    if request.train and adapter == "photos":
+        raise DatasetError("--train: photos show each person once, and training needs two frames of a person")
     if not request.path.exists():
         raise DatasetError(f"{request.path} does not exist; --path takes a folder, a file, a .zip or a .tar")
 
@@ -176,9 +178,16 @@ def _copy(places: Places, request: Request, card: Card, runtime: Runtime) -> lis
     for stale in {*places.raw_parts(name)} - {*plan}:  # an earlier try with another --part-size
         engine.untrack(places.raw(stale), places.root)
         _delete(places.raw(stale))
+    bring = raw.link_or_copy if raw.is_archive(request.path) else raw.copy_file
     for part, files in plan.items():
-        if not _same_files(source, files, places.raw(part)):
-            raw.copy_files(source, files, places.raw(part), work / part, runtime.progress)
+        if _same_files(source, files, places.raw(part)):
+            continue
+        if places.raw(part).exists() and name not in places.names():
+            raise DatasetError(
+                f"{_relative(places, places.raw(part))} holds other files and has no card; move it away or "
+                "choose another name"
+            )
+        raw.copy_files(source, files, places.raw(part), work / part, runtime.progress, bring)
     shutil.rmtree(work, ignore_errors=True)
     return list(plan)
 
@@ -225,9 +234,10 @@ def _stage_part(
 ) -> Path:
     """The part as it will be: its old files under second names, the new ones copied over."""
     folder = work / part
+    shutil.rmtree(folder, ignore_errors=True)  # of an interrupted call, perhaps with another path
     old = raw.survey(places.raw(part)) if places.raw(part).exists() else None
     for file in old.files if old else []:
-        if old and not (folder / file).exists():
+        if old:
             raw.link_or_copy(old.root / file, folder / file)
     for file in files:
         raw.copy_file(source.root / file, folder / file)

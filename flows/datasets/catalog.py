@@ -1,15 +1,14 @@
 """The catalog: a card per data set, and the list of those that the graph runs."""
 
-import io
 import json
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import ValidationError
-from ruamel.yaml import YAML
 
 from stages._core.publish import write_file
 from stages.check_params import read_enabled
@@ -25,6 +24,8 @@ EMBEDDED = "synthetic"
 UNKNOWN_LICENCE = "unknown"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_SECTION = re.compile(r"(\w+):")
+_LIST = re.compile(r"(\s+datasets:\s*(?:&\w+\s+)?\[)([^\]]*)")
 _PART = re.compile(r"-\d{3}$")
 _TAKEN = ("avatars", "renders", "enabled", "card", "synthetic_truth", "body_models", "weights")
 """Names that mean something else below data/."""
@@ -193,39 +194,33 @@ TRAINING = {
 
 
 def add_to_training(path: Path, name: str, kind: Kind) -> list[str]:
-    """Name a data set in the training sections of params.yaml; comments stay. Returns sections changed."""
-    document = _round_trip().load(path.read_text())
-    changed = []
+    """Name a data set in the training sections of params.yaml. Returns the sections that name it now."""
+    before = datasets_in_params(path)
+    _edit_lists(path, TRAINING[kind], lambda names: names if name in names else [*names, name])
+    after = datasets_in_params(path)
     for section in TRAINING[kind]:
-        before = datasets_in_params(path).get(section, [])
-        names = document[section]["datasets"]
-        if name not in names:  # sections may share one list by a YAML anchor
-            names.append(name)
-        if name not in before:
-            changed.append(section)
-    _dump(document, path)
-    return changed
+        if name not in after.get(section, []):
+            raise DatasetError(
+                f"{path.name}: {section}.datasets is no list in one line ([a, b]); write {name} into it yourself"
+            )
+    return [section for section in TRAINING[kind] if name not in before.get(section, [])]
 
 
 def drop_from_params(path: Path, name: str) -> None:
-    """Take a data set out of every section; comments stay."""
-    document = _round_trip().load(path.read_text())
-    for section in datasets_in_params(path):
-        names = document[section]["datasets"]
-        while name in names:
-            names.remove(name)
-    _dump(document, path)
+    """Take a data set out of every section."""
+    _edit_lists(path, datasets_in_params(path), lambda names: [n for n in names if n != name])
 
 
-def _dump(document: Any, path: Path) -> None:
-    buffer = io.StringIO()
-    _round_trip().dump(document, buffer)
-    write_file(path, buffer.getvalue())
+def _edit_lists(path: Path, sections: Iterable[str], change: Callable[[list[str]], list[str]]) -> None:
+    """Edit the lists `datasets: [a, b]` of some sections as text: nothing else of the file changes.
 
-
-def _round_trip() -> YAML:
-    """With the settings of profiles, so that an edit changes nothing but the edited lines."""
-    text = YAML()
-    text.width = 120
-    text.indent(mapping=2, sequence=4, offset=2)
-    return text
+    Sections that share a list by a YAML anchor change together.
+    """
+    section, lines = "", path.read_text().splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        if heading := _SECTION.match(line):
+            section = heading[1]
+        if section in sections and (found := _LIST.match(line)):
+            names = [n.strip() for n in found[2].split(",") if n.strip()]
+            lines[number] = f"{found[1]}{', '.join(change(names))}{line[found.end(2) :]}"
+    write_file(path, "".join(lines))

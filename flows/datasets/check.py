@@ -146,11 +146,13 @@ class _Check:
     def run(self, runtime: Runtime) -> Findings:
         found = Findings()
         stages, makers = _stages_and_makers(self.places.root / "dvc.yaml")
-        for stage in STAGES[kind_of(read_card(self.places.card(self.name)).adapter)]:
+        names = STAGES[kind_of(read_card(self.places.card(self.name)).adapter)]
+        for stage in names:
+            paths = {str(p.relative_to(self.places.root)): p for p in self._outer_inputs(stages[stage])}
+            found.missing |= {name: makers[name] for name, p in paths.items() if not p.exists()}
+        for stage in names:
             inputs, outputs = self._paths(stages[stage])
             lacking = [p for p in inputs.values() if not p.exists()]
-            models = [str(p.relative_to(self.places.root)) for p in lacking if "models" in p.parts]
-            found.missing |= {model: makers[model] for model in models}
             if lacking:
                 log.info("%s is not tried: %s missing", stage, ", ".join(map(str, lacking)))
                 continue
@@ -194,6 +196,11 @@ class _Check:
         found = re.findall(r"--(input|output) (\S+?)=(\S+)", entry["do"]["cmd"])
         inputs, outputs = ({n: place(p) for k, n, p in found if k == kind} for kind in ("input", "output"))
         return Paths(inputs), Paths(outputs)
+
+    def _outer_inputs(self, entry: dict[str, Any]) -> list[Path]:
+        """Inputs that other stages of the graph make: models."""
+        models = self.places.data / "models"
+        return [path for path in self._paths(entry)[0].values() if path.is_relative_to(models)]
 
     def _limit(self, name: str) -> float:
         """The share of samples that the graph would let the stage reject."""

@@ -229,8 +229,18 @@ def owner_of(file: PurePosixPath, samples: Sequence[str]) -> str | None:
     return stems[max(found, key=len)] if found else None
 
 
-def copy_files(source: Source, files: Sequence[PurePosixPath], target: Path, work: Path, bar: bool) -> None:
-    """Copy files to a folder that appears whole; what an interrupted call copied is not copied again.
+def copy_files(
+    source: Source,
+    files: Sequence[PurePosixPath],
+    target: Path,
+    work: Path,
+    bar: bool,
+    bring: Callable[[Path, Path], None],
+) -> None:
+    """Bring files to a folder that appears whole; what an interrupted call brought is not brought again.
+
+    Args:
+        bring: `copy_file`, or `link_or_copy` where the source is ours.
 
     Raises:
         DatasetError: the disk is too small.
@@ -242,7 +252,7 @@ def copy_files(source: Source, files: Sequence[PurePosixPath], target: Path, wor
         raise DatasetError(f"{need >> 20} MiB are to be copied, which the disk of {work} has not; use --link")
     with progress(f"copying to {target.name}", len(files), len(files) - len(todo), bar=bar) as advance:
         for file in todo:
-            copy_file(source.root / file, work / file)
+            bring(source.root / file, work / file)
             advance()
     wanted = {work / f for f in files}
     for stale in [p for p in work.rglob("*") if p.is_file() and p not in wanted]:
