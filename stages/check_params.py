@@ -32,7 +32,7 @@ def run(params: CheckParams, inputs: Paths, outputs: Paths, runtime: Runtime) ->
 
 
 def read_enabled(path: Path) -> dict[str, Any]:
-    """data/catalog/enabled.yaml: the lists scans, images, datasets = scans + images, and part_of for each.
+    """data/catalog/enabled.yaml: the lists scans, images, datasets = scans + images, and part_of for two of them.
 
     Raises:
         ParamsError: when the lists do not agree.
@@ -44,7 +44,7 @@ def read_enabled(path: Path) -> dict[str, Any]:
     if sorted(enabled["scans"] + enabled["images"]) != sorted(enabled["datasets"]):
         raise ParamsError(f"{path}: datasets must hold exactly the names under scans and images")
     part_of = enabled.get("part_of")
-    for key in ("scans", "images", "datasets"):
+    for key in ("scans", "datasets"):
         if not isinstance(part_of, dict) or sorted(part_of.get(key) or {}) != sorted(enabled[key]):
             raise ParamsError(f"{path}: part_of.{key} must name the data set of each of {key}")
     return dict(enabled)

@@ -11,22 +11,21 @@ from rich.console import Console
 from flows import engine
 from flows.datasets import raw
 from flows.datasets.catalog import (
-    ADAPTERS,
     UNKNOWN_LICENCE,
     DatasetError,
     Places,
     add_to_training,
-    card_text,
     check_name,
     kind_of,
     load_enabled,
     make_card,
     save_enabled,
+    write_cards,
 )
 from flows.datasets.checking import check_dataset
-from stages._core.publish import replace_folder, write_file
+from stages._core.publish import replace_folder
 from stages._core.runtime import Runtime
-from stages.sources.card import Card, read_card
+from stages.sources.card import ADAPTERS, Card, read_card
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def add_dataset(places: Places, request: Request, runtime: Runtime, console: Con
     card = make_card(values)
     with _resumable(f"dinar dataset add {name}"):
         parts = _link(places, request) if request.link else _copy(places, request, card, runtime)
-        write_file(places.card(name), card_text(card))
+        write_cards(places, name, card, parts)
         if card.licence == UNKNOWN_LICENCE:
             console.print(
                 f"licence unknown: write it into {_relative(places, places.card(name))}", style="yellow"
@@ -106,8 +105,11 @@ def update_dataset(places: Places, name: str, path: Path, runtime: Runtime, cons
             console.print(f"{name}: nothing new or changed in {path}")
             return True
         staged = {part: _stage_part(places, source, part, files, work) for part, files in plan.items()}
+        write_cards(places, name, None, list(staged))
         console.print(f"{name}: new or changed samples in {', '.join(staged)}")
         if not check_dataset(places, name, runtime, console, parts=list(staged), raw_of=staged):
+            for part in {*staged} - {*old_parts}:
+                places.card(part).unlink()
             console.print(f"{name} stays as it was")
             return False
         for part, folder in staged.items():
@@ -178,6 +180,8 @@ def _copy(places: Places, request: Request, card: Card, runtime: Runtime) -> lis
     for stale in {*places.raw_parts(name)} - {*plan}:  # an earlier try with another --part-size
         engine.untrack(places.raw(stale), places.root)
         _delete(places.raw(stale))
+        if places.card(stale).is_symlink():
+            places.card(stale).unlink()
     bring = raw.link_or_copy if raw.is_archive(request.path) else raw.copy_file
     for part, files in plan.items():
         if _same_files(source, files, places.raw(part)):

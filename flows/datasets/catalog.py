@@ -2,22 +2,21 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import yaml
 from pydantic import ValidationError
 
 from stages._core.publish import write_file
 from stages.check_params import read_enabled
-from stages.sources.card import Adapter, Card
+from stages.sources.card import Card
 from stages.sources.scans import LOADERS
 
 Kind = Literal["scans", "images"]
 
-ADAPTERS: tuple[str, ...] = get_args(Adapter)
 SCHEMA = "card.schema.json"
 ENABLED = "enabled.yaml"
 EMBEDDED = "synthetic"
@@ -62,7 +61,7 @@ class Places:
         return self.data / "catalog" / ENABLED
 
     def card(self, name: str) -> Path:
-        """The card of a data set."""
+        """The card of a data set, or the link to it that each of its parts has."""
         return self.data / "catalog" / f"{name}.yaml"
 
     def raw(self, part: str) -> Path:
@@ -82,8 +81,9 @@ class Places:
         return self.data / "reports" / "datasets" / f"{name}.json"
 
     def names(self) -> list[str]:
-        """Every data set that has a card."""
-        return sorted(p.stem for p in (self.data / "catalog").glob("*.yaml") if p.name != ENABLED)
+        """Every data set that has a card; parts, whose cards are links, do not count."""
+        cards = (self.data / "catalog").glob("*.yaml")
+        return sorted(p.stem for p in cards if p.name != ENABLED and not p.is_symlink())
 
     def raw_parts(self, name: str) -> list[str]:
         """The data set's parts whose raw data are there; the data set itself if it is not split."""
@@ -121,15 +121,20 @@ class Enabled:
 
 def load_enabled(path: Path) -> Enabled:
     """Read enabled.yaml. Raises ParamsError when its lists do not agree."""
-    part_of = read_enabled(path)["part_of"]
-    return Enabled(dict(part_of["scans"]), dict(part_of["images"]))
+    lists = read_enabled(path)
+    owner = lists["part_of"]["datasets"]
+    return Enabled(*({part: owner[part] for part in lists[kind]} for kind in ("scans", "images")))
 
 
 def save_enabled(path: Path, enabled: Enabled) -> None:
     """Write enabled.yaml whole."""
     everything = {**enabled.scans, **enabled.images}
-    lists = {"scans": enabled.scans, "images": enabled.images, "datasets": everything}
-    document = {**{key: list(parts) for key, parts in lists.items()}, "part_of": lists}
+    document = {
+        "scans": list(enabled.scans),
+        "images": list(enabled.images),
+        "datasets": list(everything),
+        "part_of": {"scans": enabled.scans, "datasets": everything},
+    }
     text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
     write_file(path, _ENABLED_HEAD + text)
 
@@ -171,6 +176,15 @@ def card_text(card: Card) -> str:
         shown = shown.removesuffix("...\n").strip()
         lines.append(f"{'# ' if unset else ''}{name}: {shown}  # {field.description}")
     return "\n".join(lines) + "\n"
+
+
+def write_cards(places: Places, name: str, card: Card | None, parts: Sequence[str]) -> None:
+    """Write a card, if given, and a link to it for every part: the graph looks for a card by the part's name."""
+    if card is not None:
+        write_file(places.card(name), card_text(card))
+    for part in parts:
+        if part != name and not places.card(part).is_symlink():
+            places.card(part).symlink_to(places.card(name).name)
 
 
 def schema_text() -> str:

@@ -183,12 +183,9 @@ class _Check:
 
     def _paths(self, entry: dict[str, Any]) -> tuple[Paths, Paths]:
         """The paths of dvc.yaml, with this part's stores in the scratch area and its raw data where they are."""
-        owned = str(entry["foreach"]).startswith("${part_of.")
-        names = {"${key}": self.part, "${item}": self.name if owned else self.part}
 
         def place(path: str) -> Path:
-            for variable, value in names.items():
-                path = path.replace(variable, value)
+            path = path.replace("${item}", self.part)
             if path.startswith(f"data/stores/{self.part}/"):
                 return self.stores / path.removeprefix(f"data/stores/{self.part}/")
             return self.raw if path == f"data/raw/{self.part}" else self.places.root / path

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from flows.datasets.catalog import ADAPTERS, SCHEMA, DatasetError, Places, schema_text
+from stages.sources.card import ADAPTERS, Card
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,7 +20,11 @@ errors = Console(stderr=True)
 
 Name = Annotated[str, typer.Argument(help="lowercase letters, digits, _ and -")]
 PathOption = Annotated[Path, typer.Option("--path", help="a folder, a file, a .zip or a .tar")]
-Field = Annotated[str | None, typer.Option(help="for the card; what can be inferred need not be given")]
+
+
+def _field(name: str) -> Any:
+    """An option for a field of the card."""
+    return typer.Option(help=Card.model_fields[name].description)
 
 
 @app.command("add")
@@ -31,27 +35,31 @@ def add(
     link: Annotated[bool, typer.Option("--link", help="leave the data where they are")] = False,
     part_size: Annotated[int | None, typer.Option(help="samples in a part, at least; large sets")] = None,
     train: Annotated[bool, typer.Option("--train", help="learn from it: name it in params.yaml")] = False,
-    licence: Field = None,
-    title: Field = None,
-    citation: Field = None,
-    units: Field = None,
-    up: Field = None,
-    facing: Field = None,
-    subject: Field = None,
+    licence: Annotated[str | None, _field("licence")] = None,
+    title: Annotated[str | None, _field("title")] = None,
+    citation: Annotated[str | None, _field("citation")] = None,
+    units: Annotated[str | None, _field("units")] = None,
+    up: Annotated[str | None, _field("up")] = None,
+    facing: Annotated[str | None, _field("facing")] = None,
+    subject: Annotated[str | None, _field("subject")] = None,
     split: Annotated[str | None, typer.Option(help="a rule of the card, or a CSV in the raw data")] = None,
+    more: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="any other field of the card")
+    ] = None,
 ) -> None:
     """Copy or link raw data, check all samples, and enable the data set if the graph can run on it.
 
     Exit code 1: not enabled; the reasons are printed and `list` shows them. Running it again goes on.
     """
     from flows.datasets.add import Request, add_dataset
+    from flows.datasets.catalog import Places
 
     values: dict[str, Any] = {"adapter": adapter, "licence": licence, "title": title, "citation": citation}
     values |= {"units": units, "up": up, "facing": facing, "subject": subject}
     values["split"] = {"file": split} if split is not None and split.endswith(".csv") else split
     given = {key: value for key, value in values.items() if value is not None}
-    request = Request(name, path, given, link=link, part_size=part_size, train=train)
     with _one_sentence():
+        request = Request(name, path, {**given, **_pairs(more)}, link, part_size, train)
         _exit(add_dataset(Places(ROOT), request, _runtime(), console))
 
 
@@ -64,6 +72,7 @@ def check(
 
     Exit code 1: the graph cannot run on it.
     """
+    from flows.datasets.catalog import Places
     from flows.datasets.checking import check_dataset
 
     with _one_sentence():
@@ -74,6 +83,7 @@ def check(
 def update(name: Name, path: PathOption) -> None:
     """Bring new and changed samples in; only the parts that get some are checked and run again."""
     from flows.datasets.add import update_dataset
+    from flows.datasets.catalog import Places
 
     with _one_sentence():
         _exit(update_dataset(Places(ROOT), name, path, _runtime(), console))
@@ -82,6 +92,7 @@ def update(name: Name, path: PathOption) -> None:
 @app.command("list")
 def list_all() -> None:
     """Every data set of the catalog: state, samples, sizes."""
+    from flows.datasets.catalog import Places
     from flows.datasets.listing import states, states_table
 
     with _one_sentence():
@@ -96,6 +107,7 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", help="delete raw data without asking")] = False,
 ) -> None:
     """Take a data set out of the graph, with its stores, lock entries, reports, raw data and card."""
+    from flows.datasets.catalog import Places
     from flows.datasets.listing import folder_size, size_text
     from flows.datasets.remove import raw_to_delete, remove_dataset
 
@@ -113,11 +125,30 @@ def remove(
 @app.command("schema")
 def schema() -> None:
     """Write the JSON schema of cards, which editors check cards against."""
+    from flows.datasets.catalog import SCHEMA, Places, schema_text
     from stages._core.publish import write_file
 
     path = Places(ROOT).data / "catalog" / SCHEMA
     write_file(path, schema_text())
     console.print(f"written: {path}", soft_wrap=True, markup=False)
+
+
+def _pairs(texts: list[str] | None) -> dict[str, Any]:
+    """FIELD=VALUE, the value being YAML."""
+    import yaml
+
+    from flows.datasets.catalog import DatasetError
+
+    fields = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        try:
+            fields[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            equals = ""
+        if not name or not equals:
+            raise DatasetError(f"--set {text!r}: FIELD=VALUE is expected")
+    return fields
 
 
 def _runtime() -> Any:
@@ -136,6 +167,7 @@ def _exit(passed: bool) -> None:
 @contextmanager
 def _one_sentence() -> Iterator[None]:
     """What a user can mend is said in one sentence, with exit code 1."""
+    from flows.datasets.catalog import DatasetError
     from flows.engine import EngineError
     from stages._core.params import ParamsError
     from stages.sources.card import CardError

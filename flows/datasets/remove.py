@@ -41,7 +41,8 @@ def remove_dataset(places: Places, name: str, *, keep_raw: bool, force: bool) ->
     if not keep_raw:
         for part in parts:
             engine.untrack(places.raw(part), places.root)
-        doomed += [*(places.raw(part) for part in parts), places.card(name)]
+        cards = {places.card(part) for part in (name, *parts)}
+        doomed += [*(places.raw(part) for part in parts), *sorted(cards)]
     gone = [path for path in doomed if _delete(path)]
     engine.forget({name, *parts}, places.root)
     return gone

@@ -55,7 +55,7 @@ def _generic(path: str) -> str:
     parts = path.split("/")
     if parts[:2] == ["data", "stores"] and len(parts) == 4:
         parts[2] = "*"
-    if parts[:2] == ["data", "raw"] and parts[2] in ("${key}", "synthetic"):
+    if parts[:2] == ["data", "raw"] and parts[2] in ("${item}", "synthetic"):
         parts[2] = "*"
     return "/".join(parts)
 

@@ -1,12 +1,13 @@
 """The card of a data set, data/catalog/NAME.yaml: what it is and how its raw data are to be read."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Adapter = Literal["scans", "photos", "video"]
+ADAPTERS: tuple[str, ...] = get_args(Adapter)
 METRES_PER_UNIT = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 
 

@@ -20,7 +20,6 @@ ENABLED = {
     "part_of": {
         "datasets": {"synthetic": "synthetic", "mine-000": "mine", "mine-001": "mine"},
         "scans": {"synthetic": "synthetic"},
-        "images": {"mine-000": "mine", "mine-001": "mine"},
     },
 }
 

@@ -16,10 +16,10 @@ from flows.datasets.catalog import (
     DatasetError,
     Places,
     add_to_training,
-    card_text,
     load_enabled,
     make_card,
     save_enabled,
+    write_cards,
 )
 from flows.datasets.listing import states
 from flows.datasets.raw import list_samples, survey
@@ -39,7 +39,7 @@ def add(places: Places, path: Path, runtime: Runtime, **more: object) -> tuple[b
 def enabled_by_hand(places: Places, parts: list[str]) -> None:
     """As if a check had passed."""
     card = make_card({"adapter": "scans", "path": "data/raw/mine", "licence": "CC0-1.0"})
-    places.card("mine").write_text(card_text(card))
+    write_cards(places, "mine", card, parts)
     save_enabled(places.enabled, load_enabled(places.enabled).with_parts("scans", "mine", parts))
 
 
@@ -122,8 +122,9 @@ def test_a_linked_data_set_is_a_dependency_that_dvc_sees_change(
     graph = yaml.safe_load((places.root / "dvc.yaml").read_text())
     graph["stages"] = {"ingest": graph["stages"]["ingest"]}
     entry = graph["stages"]["ingest"]["do"]
-    entry["cmd"] = "mkdir -p data/stores/${key} && ls data/raw/${key} > data/stores/${key}/scans"
-    entry["deps"], entry["params"] = ["data/raw/${key}"], []
+    entry["cmd"] = "mkdir -p data/stores/${item} && ls data/raw/${item} > data/stores/${item}/scans"
+    entry["deps"] = ["data/raw/${item}", "data/catalog/${item}.yaml"]
+    del entry["params"]
     (places.root / "dvc.yaml").write_text(yaml.safe_dump(graph))
     assert "Running stage 'ingest@mine'" in dvc(places, "repro", "ingest@mine")
     assert engine.changed_stages(places.root).keys() == {"ingest@synthetic"}
@@ -157,6 +158,7 @@ def test_removing_asks_params_first(places: Places) -> None:
     assert not gathered.exists()
     assert not places.stores("mine-001").exists()
     assert (places.raw("mine-000") / "a/a.obj").is_file()
+    assert [s.name for s in states(places)] == ["mine", "synthetic"]  # its card stays, the parts' are links
     assert list(yaml.safe_load(lock.read_text())["stages"]) == ["report"]
     with pytest.raises(DatasetError, match="synthetic is embedded"):
         remove_dataset(places, "synthetic", keep_raw=False, force=True)
