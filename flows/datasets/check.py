@@ -5,7 +5,7 @@ import logging
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -106,18 +106,17 @@ class Findings:
 
 
 def check_part(
-    places: Places, name: str, part: str, runtime: Runtime, *, raw: Path | None = None, dry: bool = False
+    places: Places, name: str, part: str, runtime: Runtime, *, raw: Path, dry: bool = False
 ) -> tuple[Findings, Path]:
     """Run the stages on one part, or on a few samples of it.
 
     Args:
-        raw: where the part's raw data lie, if not yet at their place.
+        raw: where the part's raw data lie.
         dry: try a few samples only.
 
     Returns:
         What was found, and the folder of the stores, which stays for the contact sheet and for resuming.
     """
-    raw = raw or places.raw(part)
     scratch = places.work("check", name) / ("few" if dry else "all") / part
     if dry:
         raw = _few(raw, read_card(places.card(name)).adapter, scratch / "raw")
@@ -126,6 +125,15 @@ def check_part(
         replace(runtime, work_root=scratch / "work", runs_root=scratch / "runs"),
     )
     return findings, check.stores
+
+
+def count_samples(places: Places, name: str, folders: Iterable[Path]) -> int:
+    """Samples in all parts. Raises DatasetError when there are none."""
+    adapter = read_card(places.card(name)).adapter
+    count = sum(len(list_samples(folder, adapter)) for folder in folders)
+    if not count:
+        raise DatasetError(f"{name} holds nothing that the adapter {adapter!r} reads; see docs/datasets.md")
+    return count
 
 
 @dataclass
@@ -281,8 +289,6 @@ def _lifted_params(params: Path, scratch: Path) -> Path:
 def _few(raw: Path, adapter: str, folder: Path) -> Path:
     """A folder with a few samples, evenly over all, and what belongs to them."""
     samples = list_samples(raw, adapter)
-    if not samples:
-        raise DatasetError(f"{raw} holds nothing that the adapter {adapter!r} reads; see docs/datasets.md")
     step = max(len(samples) // DRY_SAMPLES, 1)
     chosen = samples[::step][:DRY_SAMPLES]
     shutil.rmtree(folder, ignore_errors=True)

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from dinar_models.body import BodyModel
 from flows.datasets.catalog import DatasetError, Places
-from flows.datasets.check import Findings, Sample, check_part
+from flows.datasets.check import DRY_SAMPLES, Findings, Sample, check_part, count_samples
 from flows.datasets.sheet import write_sheets
 from stages._core.runtime import Runtime
 
@@ -40,18 +40,22 @@ def check_dataset(
     parts = list(parts or places.raw_parts(name))
     if not parts:
         raise DatasetError(f"the raw data of {name} are not here; `dvc pull` or `dinar dataset add {name} …`")
-    folders = {part: (raw_of or {}).get(part) for part in parts}
-    console.print(f"{name}: trying a few samples", markup=False)
-    tried, stores = check_part(places, name, parts[0], runtime, raw=folders[parts[0]], dry=True)
-    if tried.missing or not any(sample.ok for sample in tried.samples):
-        _finish(places, name, tried, [(sample, stores) for sample in tried.samples], sheet_samples, console)
-        console.print(f"{name}: the other samples were not tried", markup=False)
-        return False
+    folders = {part: (raw_of or {}).get(part, places.raw(part)) for part in parts}
+    if count_samples(places, name, folders.values()) > DRY_SAMPLES:
+        console.print(f"{name}: trying a few samples", markup=False)
+        tried, stores = check_part(places, name, parts[0], runtime, raw=folders[parts[0]], dry=True)
+        if tried.missing or not any(sample.ok for sample in tried.samples):
+            _finish(
+                places, name, tried, [(sample, stores) for sample in tried.samples], sheet_samples, console
+            )
+            console.print(f"{name}: the other samples were not tried", markup=False)
+            return False
     found, rows = Findings(), []
     for part in parts:
         console.print(f"{name}: checking {part}", markup=False)
         one, stores = check_part(places, name, part, runtime, raw=folders[part])
         found.samples += one.samples
+        found.missing |= one.missing
         found.problems += [f"{part}: {p}" if len(parts) > 1 else p for p in one.problems]
         rows += [(sample, stores) for sample in one.samples]
     _finish(places, name, found, rows, sheet_samples, console)

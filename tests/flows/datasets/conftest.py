@@ -47,8 +47,8 @@ def models(places: Places, tiny_body: Path) -> Path:
 
 @pytest.fixture
 def boxes(tmp_path: Path) -> Path:
-    """Two scans of a box, in which nobody is found."""
-    for name in ("a_1", "b_1"):
+    """Four scans of a box, in which nobody is found."""
+    for name in ("a_1", "b_1", "c_1", "d_1"):
         write_box_scan(tmp_path / "boxes", name)
     return tmp_path / "boxes"
 
