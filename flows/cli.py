@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from flows.datasets.cli import app as dataset_app
 from flows.profiles import PARAMS, ProfileError, profile_names, render_profile, use_profile
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -25,6 +26,7 @@ app.add_typer(profile_app, name="profile")
 app.add_typer(graph_app, name="graph")
 app.add_typer(flow_app, name="flow")
 app.add_typer(weights_app, name="weights")
+app.add_typer(dataset_app, name="dataset")
 
 console = Console()
 errors = Console(stderr=True)

@@ -33,8 +33,11 @@ def environment() -> dict[str, str]:
 
 
 def repro(targets: list[str] | None = None, force: bool = False, root: Path = ROOT) -> int:
-    """`dvc repro` with its output passed through. Returns the exit code."""
-    command = [*_dvc(), "repro", *(["--force"] if force else []), *(targets or [])]
+    """`dvc repro` with its output passed through. Returns the exit code.
+
+    A stage that fails, as of one data set, stops only those that depend on it.
+    """
+    command = [*_dvc(), "repro", "--keep-going", *(["--force"] if force else []), *(targets or [])]
     return subprocess.run(command, cwd=root, env=environment()).returncode
 
 
@@ -80,6 +83,41 @@ def stage_order(root: Path = ROOT) -> list[tuple[str, list[str]]]:
         graph = repo.index.graph
         order = nx.lexicographical_topological_sort(graph.reverse(copy=True), key=_address)
         return [(_address(stage), sorted(map(_address, graph.successors(stage)))) for stage in order]
+
+
+def track(path: Path, root: Path = ROOT) -> None:
+    """Put raw data under DVC: `dvc add`, which writes PATH.dvc beside it.
+
+    Raises:
+        EngineError: with what DVC said.
+    """
+    _call(["add", "--quiet", str(path.relative_to(root))], root)
+
+
+def untrack(path: Path, root: Path = ROOT) -> None:
+    """Take PATH.dvc away; the data stay."""
+    pointer = path.with_name(f"{path.name}.dvc")
+    if pointer.is_file():
+        _call(["remove", "--quiet", str(pointer.relative_to(root))], root)
+
+
+def forget(items: set[str], root: Path = ROOT) -> None:
+    """Drop the entries `stage@ITEM` of dvc.lock, which DVC keeps after a list got shorter."""
+    from dvc.utils.serialize import modify_yaml
+
+    lock = root / "dvc.lock"
+    if not lock.is_file():
+        return
+    with modify_yaml(str(lock)) as data:
+        stages = data.get("stages", {})
+        for name in [n for n in stages if n.partition("@")[2] in items]:
+            del stages[name]
+
+
+def _call(arguments: list[str], root: Path) -> None:
+    done = subprocess.run([*_dvc(), *arguments], cwd=root, env=environment(), capture_output=True, text=True)
+    if done.returncode != 0:
+        raise EngineError(f"dvc {arguments[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
 
 
 def _address(stage: Any) -> str:

@@ -17,6 +17,7 @@ DVC_YAML = ROOT / "dvc.yaml"
 CHECKED = "data/stores/check_params.txt"
 
 _PATH_OPTION = re.compile(r"--(input|output) (\S+?)=(\S+)")
+_MODULE = re.compile(r"python -m stages\.(\w+)")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,12 @@ class Entry:
 
     name: str
     body: Any
+
+    @property
+    def module(self) -> str:
+        """The module below `stages` that the command runs; several stages may share one."""
+        found = _MODULE.search(self.body["cmd"])
+        return found[1] if found else self.name
 
     def paths(self, kind: str) -> dict[str, str]:
         """The --input or --output paths of the command, by name."""
@@ -42,7 +49,7 @@ def expected_deps(entry: Entry, imports: Any) -> list[str]:
     data = [path for path in entry.paths("input").values() if path != DVC_YAML.name]
     if entry.name != "check_params":
         data.append(CHECKED)
-    return data + sorted(code_files(f"stages.{entry.name}", imports))
+    return data + sorted(code_files(f"stages.{entry.module}", imports))
 
 
 def expected_params(name: str) -> list[str]:
@@ -65,9 +72,12 @@ def code_files(module: str, imports: Any) -> Iterator[str]:
 def mistakes(path: Path = DVC_YAML) -> list[str]:
     """One sentence for each place where dvc.yaml and the code disagree."""
     imports = import_graph()
-    found = [f"no stage {name} in dvc.yaml" for name in STAGE_NAMES if name not in _names(path)]
+    found = [f"no stage {name} in dvc.yaml" for name in STAGE_NAMES if name not in _modules(path)]
     for entry in read_graph(path)[1]:
-        for key, wanted in (("deps", expected_deps(entry, imports)), ("params", expected_params(entry.name))):
+        for key, wanted in (
+            ("deps", expected_deps(entry, imports)),
+            ("params", expected_params(entry.module)),
+        ):
             listed = list(entry.body.get(key, []))
             if listed != wanted:
                 missing, extra = set(wanted) - set(listed), set(listed) - set(wanted)
@@ -76,7 +86,7 @@ def mistakes(path: Path = DVC_YAML) -> list[str]:
         if outs != list(entry.paths("output").values()):
             found.append(f"{entry.name}.outs: {outs} listed, the command writes {entry.paths('output')}")
         try:
-            load_stage(entry.name).check_paths(Paths(entry.paths("input")), Paths(entry.paths("output")))
+            load_stage(entry.module).check_paths(Paths(entry.paths("input")), Paths(entry.paths("output")))
         except ValueError as error:
             found.append(str(error))
     return found
@@ -89,7 +99,7 @@ def sync(path: Path = DVC_YAML) -> int:
     changed = 0
     for entry in entries:
         before = (list(entry.body.get("deps", [])), list(entry.body.get("params", [])))
-        after = (expected_deps(entry, imports), expected_params(entry.name))
+        after = (expected_deps(entry, imports), expected_params(entry.module))
         if before != after:
             changed += 1
             _set(entry.body, "deps", after[0])
@@ -107,8 +117,8 @@ def import_graph() -> Any:
     return grimp.build_graph("dinar_models", "stages", cache_dir=None)
 
 
-def _names(path: Path) -> list[str]:
-    return [entry.name for entry in read_graph(path)[1]]
+def _modules(path: Path) -> list[str]:
+    return [entry.module for entry in read_graph(path)[1]]
 
 
 def _set(body: Any, key: str, values: list[str]) -> None:

@@ -50,9 +50,10 @@ def rebuild(root: str = str(engine.ROOT)) -> dict[str, str]:
             state = stage_task(name, due, root, return_state=True)
         outcome[name], messages[name] = state.name or state.type.value, state.message or ""
     _publish_table(outcome, messages)
-    failed = [name for name, state in outcome.items() if state == "Failed"]
+    failed, blocked = ([n for n, s in outcome.items() if s == state] for state in ("Failed", "Blocked"))
     if failed:
-        raise engine.EngineError(f"failed: {', '.join(failed)}; the rest was brought up to date")
+        waiting = f"; not run, as they depend on it: {', '.join(blocked)}" if blocked else ""
+        raise engine.EngineError(f"failed: {', '.join(failed)}{waiting}; the rest was brought up to date")
     return outcome
 
 

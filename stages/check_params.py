@@ -5,6 +5,7 @@ only what depends on it.
 """
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -30,8 +31,8 @@ def run(params: CheckParams, inputs: Paths, outputs: Paths, runtime: Runtime) ->
     return {"sections": len(STAGE_NAMES) - 1, "datasets": len(enabled["datasets"])}
 
 
-def read_enabled(path: Path) -> dict[str, list[str]]:
-    """data/catalog/enabled.yaml: {scans, images, datasets = scans + images}.
+def read_enabled(path: Path) -> dict[str, Any]:
+    """data/catalog/enabled.yaml: the lists scans, images, datasets = scans + images, and part_of for two of them.
 
     Raises:
         ParamsError: when the lists do not agree.
@@ -42,18 +43,21 @@ def read_enabled(path: Path) -> dict[str, list[str]]:
             raise ParamsError(f"{path}: {key} must be a list of data set names, got {enabled.get(key)!r}")
     if sorted(enabled["scans"] + enabled["images"]) != sorted(enabled["datasets"]):
         raise ParamsError(f"{path}: datasets must hold exactly the names under scans and images")
+    part_of = enabled.get("part_of")
+    for key in ("scans", "datasets"):
+        if not isinstance(part_of, dict) or sorted(part_of.get(key) or {}) != sorted(enabled[key]):
+            raise ParamsError(f"{path}: part_of.{key} must name the data set of each of {key}")
     return dict(enabled)
 
 
-def check_named_datasets(values: dict[str, dict[str, object]], enabled: dict[str, list[str]]) -> None:
-    """Every data set that a section names must be enabled."""
+def check_named_datasets(values: dict[str, dict[str, object]], enabled: dict[str, Any]) -> None:
+    """Every data set that a section names must be enabled; parts go by the name of their data set."""
+    known = sorted(set(enabled["part_of"]["datasets"].values()))
     for section, content in values.items():
         names = content.get("datasets", []) if isinstance(content, dict) else []
         for name in names if isinstance(names, list) else []:
-            if name not in enabled["datasets"]:
-                raise ParamsError(
-                    f"{section}.datasets: {name!r} is not enabled; enabled: {', '.join(enabled['datasets'])}"
-                )
+            if name not in known:
+                raise ParamsError(f"{section}.datasets: {name!r} is not enabled; enabled: {', '.join(known)}")
 
 
 STAGE = Stage("check_params", CheckParams, inputs=("params", "enabled"), outputs=("ok",), run=run)

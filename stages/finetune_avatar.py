@@ -108,7 +108,7 @@ def completed(
 STAGE = Stage(
     "finetune_avatar",
     FinetuneAvatarParams,
-    inputs=("views.*", "parsing.*", "bodies.*", "textures.*", "body", "avatar", "vqgan", "weights?"),
+    inputs=("data", "body", "avatar", "vqgan", "weights?"),
     outputs=("avatar",),
     run=run,
 )

@@ -153,7 +153,7 @@ def _note(index: pd.DataFrame, said: _Said) -> None:
 
 def _check_rejects(index: pd.DataFrame, max_ratio: float, out: Path) -> None:
     rejected = index.loc[~index["ok"]]
-    if len(rejected) == len(index) or len(rejected) > max_ratio * len(index):
+    if len(rejected) > max_ratio * len(index):
         first = "; ".join(f"{r['scan']}: {r['reason']}" for _, r in rejected.head(3).iterrows())
         raise RuntimeError(
             f"{out}: {len(rejected)} of {len(index)} scans rejected, "

@@ -26,8 +26,9 @@ from stages._core.stage import Paths, Stage, Summary
 from stages._core.store import Store, open_store
 from stages._core.train_loop import HISTORY
 from stages._core.weights import load_weights, read_body_digests
-from stages._data.images import read_bodies, read_cameras
+from stages._data.images import read_bodies
 from stages.reporting import pictures
+from stages.reporting.fits import fit_overlay
 from stages.reporting.graph_picture import graph_svg
 from stages.reporting.page import Section, render_page
 
@@ -134,7 +135,7 @@ def store_sections(dataset: str, inputs: Paths, samples: int) -> Iterator[Sectio
         ("views", _sheet([rgb[r] for r in rows])),
         ("parsing", _sheet([pictures.parts_overlay(rgb[r], _row(parsing, "parts", r)) for r in rows])),
         ("keypoints", _sheet([pictures.keypoints_overlay(rgb[r], _row(keypoints, "xyc", r)) for r in rows])),
-        ("fitted body", _sheet([_fit_overlay(rgb[r], r, views, bodies, body) for r in rows])),
+        ("fitted body", _sheet([fit_overlay(rgb[r], r, views, bodies, body) for r in rows])),
         ("partial textures", _sheet([pictures.texture_image(_row(textures, "rgb", r)) for r in rows])),
     ]
     merged_path = inputs.get(f"merged.{dataset}")
@@ -187,14 +188,6 @@ def _neural_rgb(store: Store, name: str, row: int) -> np.ndarray:
     """The colours of a stored neural texture, as a picture."""
     texture = NeuralTexture(torch.from_numpy(store.read(name, [row])).float())
     return pictures.texture_image(texture.rgb[0].numpy())
-
-
-def _fit_overlay(rgb: np.ndarray, row: int, views: Store, bodies: Store, body: BodyModel) -> np.ndarray:
-    camera = read_cameras(views, [row])
-    with torch.no_grad():
-        vertices = body(read_bodies(bodies, [row])).vertices
-        fragments = make_rasterizer("auto", "cpu").rasterize(vertices, body.faces, camera)
-    return pictures.body_overlay(rgb, fragments.depth[0].numpy(), fragments.face_id[0].numpy())
 
 
 def _side_camera(motion: BodyParams, scene: dict[str, Any]) -> Camera:

@@ -138,7 +138,7 @@ def validate(
 STAGE = Stage(
     "train_avatar",
     TrainAvatarParams,
-    inputs=("views.*", "parsing.*", "bodies.*", "textures.*", "body", "weights?"),
+    inputs=("data", "body", "weights?"),
     outputs=("avatar",),
     run=run,
 )

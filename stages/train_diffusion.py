@@ -21,6 +21,7 @@ from stages._core.stage import Paths, Stage, Summary
 from stages._core.store import Store, open_store
 from stages._core.train_loop import TrainLoop, cosine_rate
 from stages._core.weights import save_weights
+from stages._data.offers import offered_stores
 
 
 class TrainDiffusionParams(StageParams):
@@ -67,7 +68,8 @@ class Pairs:
 
 def run(params: TrainDiffusionParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
     """Train, keep the averaged weights, and record the last validation loss."""
-    stores = [open_store(inputs[f"latents.{name}"], "latents") for name in params.datasets]
+    offered = offered_stores(inputs["data"], params.datasets)
+    stores = [open_store(part["latents"], "latents") for part in offered]
     train, val = read_pairs(stores, "train"), read_pairs(stores, "val")
     if len(train) == 0:
         raise ValueError("no pair of the train split: see the reasons in the latents' rejects.parquet")
@@ -161,7 +163,7 @@ def digests(stores: list[Store]) -> dict[str, str]:
     return {name: str(stores[0].attrs[name]) for name in ("body", "atlas")}
 
 
-STAGE = Stage("train_diffusion", TrainDiffusionParams, inputs=("latents.*",), outputs=("diffusion",), run=run)
+STAGE = Stage("train_diffusion", TrainDiffusionParams, inputs=("data",), outputs=("diffusion",), run=run)
 
 if __name__ == "__main__":
     main(STAGE)

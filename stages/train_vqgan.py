@@ -192,7 +192,7 @@ def start_quantising(vqgan: VQGAN, texture: NeuralTexture, generator: torch.Gene
 STAGE = Stage(
     "train_vqgan",
     TrainVqganParams,
-    inputs=("views.*", "parsing.*", "bodies.*", "textures.*", "body", "avatar", "weights?"),
+    inputs=("data", "body", "avatar", "weights?"),
     outputs=("vqgan",),
     run=run,
 )

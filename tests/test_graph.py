@@ -35,3 +35,21 @@ def test_only_evaluate_reads_the_truth():
 def test_training_never_sees_what_held_out_people_were_measured_with(name):
     entry = next(e for e in graph.read_graph()[1] if e.name == name)
     assert not {"bodies_single", "avatars", "renders"} & {k.split(".")[0] for k in entry.paths("input")}
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [("offer_images", {"views", "parsing", "bodies", "textures"}), ("offer_latents", {"latents"})],
+)
+def test_data_sets_offer_training_only_what_it_learns_from(name: str, kinds: set[str]):
+    entry = next(e for e in graph.read_graph()[1] if e.name == name)
+    assert {key.removeprefix("stores.") for key in entry.paths("input")} == kinds
+
+
+@pytest.mark.parametrize("name", ["train_avatar", "train_vqgan", "finetune_avatar", "train_diffusion"])
+def test_training_depends_on_the_offers_that_are_gathered_for_it(name: str):
+    entries = graph.read_graph()[1]
+    reads = next(e for e in entries if e.name == name).paths("input")["data"]
+    (maker,) = [e for e in entries if e.paths("output").get("offer", "").startswith(f"{reads}/")]
+    document, _ = graph.read_graph()
+    assert document["stages"][maker.name]["foreach"] == f"${{{name}.datasets}}"

@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from flows import engine
+from flows.graph import read_graph
 from flows.profiles import use_profile
 from stages._core.registry import STAGE_NAMES
 from stages._core.scan_store import open_scans
@@ -160,7 +161,8 @@ def test_a_killed_training_stage_went_on_at_its_last_checkpoint(project: Project
 def test_every_stage_ran_and_left_its_provenance(project: Project) -> None:
     recorded = {p.stem.split("@")[0] for p in (project.root / "data/.runs").glob("*.json")}
     assert recorded == set(STAGE_NAMES) - {"ingest_images"}  # no data set of photos is enabled
-    named = {name.split("@")[0] for name, _ in engine.stage_order(project.root)}
+    modules = {entry.name: entry.module for entry in read_graph(project.root / "dvc.yaml")[1]}
+    named = {modules[name.split("@")[0]] for name, _ in engine.stage_order(project.root)}
     assert named == recorded
 
 
@@ -228,6 +230,33 @@ def test_a_photo_becomes_an_avatar_that_walks(project: Project, photo: Path) -> 
     assert walked.returncode == 0, walked.stdout[-6000:]
     with Image.open(folder / "walk.webp") as walk:
         assert walk.n_frames == 4
+
+
+def test_a_data_set_comes_and_goes_without_the_others_noticing(project: Project, tmp_path: Path) -> None:
+    """One scan of the embedded people, brought in as somebody else's."""
+    root, files = project.root, ("params.yaml", "data/catalog/enabled.yaml")
+    before = [(root / name).read_bytes() for name in files]
+    scan = next(p for p in sorted((root / "data/raw/synthetic").iterdir()) if p.is_dir())
+    shutil.copytree(scan, tmp_path / "mine" / scan.name)
+    command = ("dataset", "add", "mine", "--adapter", "scans", "--train")
+    added = _dinar(root, *command, "--path", str(tmp_path / "mine"))
+    assert added.returncode == 0, added.stdout[-6000:]
+    with Image.open(root / "data/reports/datasets/mine.png") as sheet:
+        assert sheet.width > 8 * 160
+    changed = engine.changed_stages(root)
+    assert "enabled, learnt from" in _dinar(root, "dataset", "list").stdout
+    training = {"train_avatar", "train_vqgan", "finetune_avatar", "train_diffusion"}
+    assert {name for name in changed if not name.endswith("@mine")} - {"data/raw/mine.dvc"} == {
+        "check_params",
+        *training,
+    }
+    assert engine.run_stage("ingest@mine", root).ran
+    assert "ingest@mine" in (root / "dvc.lock").read_text()
+    removed = _dinar(root, "dataset", "remove", "mine", "--yes", "--force")
+    assert removed.returncode == 0, removed.stdout[-6000:]
+    assert [(root / name).read_bytes() for name in files] == before
+    assert "@mine" not in (root / "dvc.lock").read_text()
+    assert engine.changed_stages(root) == {}
 
 
 def test_an_evaluation_parameter_reruns_evaluation_and_report_only(project: Project) -> None:

@@ -16,6 +16,8 @@ STAGE_NAMES = (
     "detect_keypoints",
     "fit_body",
     "sample_textures",
+    "offer_part",
+    "gather_parts",
     "train_avatar",
     "train_vqgan",
     "finetune_avatar",

@@ -20,7 +20,8 @@ from stages._core.runtime import Runtime
 from stages._core.seeds import rng_for
 from stages._core.stage import Paths
 from stages._core.store import open_store
-from stages._data.shots import STORES, Shot, ShotReader, unpack_uv
+from stages._data.offers import offered_stores
+from stages._data.shots import Shot, ShotReader, unpack_uv
 
 SHOT_ROWS = 8
 """Longest shot: renders have 8 views, videos are cut."""
@@ -121,13 +122,13 @@ class PairSource(Dataset[dict[str, Tensor]]):
         """Find the people of a split in some data sets.
 
         Args:
-            inputs: `views.NAME`, `parsing.NAME`, `bodies.NAME`, `textures.NAME` of each, and `body`.
+            inputs: `data`, the folder with the offers of the data sets, and `body`.
 
         Raises:
             ValueError: when no person has two usable frames.
         """
         self.rules, self.body = rules, inputs["body"]
-        self.data_sets = [{name: inputs[f"{name}.{item}"] for name in STORES} for item in datasets]
+        self.data_sets = offered_stores(inputs["data"], datasets)
         self.shots: list[tuple[int, tuple[int, ...]]] = []
         self.people: list[list[Frame]] = []
         for number, paths in enumerate(self.data_sets):

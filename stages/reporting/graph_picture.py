@@ -22,7 +22,7 @@ def stage_edges(graph: Mapping[str, Any]) -> dict[str, set[str]]:
                 made[_generic(path)] = name
                 made.setdefault(path, name)
     return {
-        name: {made[_generic(p)] for p in paths if _generic(p) in made} - {name}
+        name: {maker for p in paths for maker in _makers(_generic(p), made)} - {name}
         for name, paths in read.items()
         if name != "check_params"
     }
@@ -43,6 +43,11 @@ def graph_svg(graph: Mapping[str, Any], seconds: Mapping[str, float]) -> str:
     lines = [_line(place[source], place[name]) for name, needs in edges.items() for source in sorted(needs)]
     boxes = [_box(name, place[name], seconds.get(name)) for name in edges]
     return f'<svg viewBox="0 0 {width} {height}" width="{width}">{"".join(lines)}{"".join(boxes)}</svg>'
+
+
+def _makers(path: str, made: Mapping[str, str]) -> set[str]:
+    """The stages that write a path, or files below it."""
+    return {maker for output, maker in made.items() if output == path or output.startswith(f"{path}/")}
 
 
 def _generic(path: str) -> str:

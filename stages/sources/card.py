@@ -2,12 +2,13 @@
 
 import string
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 Adapter = Literal["scans", "photos", "video", "people_snapshot"]
+ADAPTERS: tuple[str, ...] = get_args(Adapter)
 FITS_FIELDS = ("scan", "subject")
 FITS_SUFFIXES = (".npz", ".json", ".pkl")
 METRES_PER_UNIT = {"m": 1.0, "cm": 0.01, "mm": 0.001}

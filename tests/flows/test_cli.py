@@ -36,7 +36,8 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_help_names_every_command():
     done = dinar("--help")
     assert done.exit_code == 0
-    for name in ("repro", "avatar", "animate", "doctor", "profile", "graph", "flow", "weights", "fits"):
+    names = ("repro", "avatar", "animate", "doctor", "profile", "graph", "flow", "weights", "fits", "dataset")
+    for name in names:
         assert name in done.stdout
 
 

@@ -100,11 +100,40 @@ def test_rebuild_shows_what_is_up_to_date_and_goes_on_beside_a_failure(repositor
     assert set(rebuild(str(repository)).values()) == {"UpToDate"}
     (repository / "in.txt").write_text("2")
     (repository / "fail.txt").write_text("1")
-    with pytest.raises(engine.EngineError, match=r"failed: b; the rest was brought up to date"):
+    with pytest.raises(
+        engine.EngineError, match=r"failed: b; not run, as they depend on it: c; the rest was"
+    ):
         rebuild(str(repository))
     assert (repository / "a.txt").read_text() == "2"
     assert (repository / "d.txt").exists()
     assert not engine.run_stage("d", repository).ran
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.timeout(240)
+def test_a_failing_data_set_stops_training_that_names_it_and_nothing_else(tmp_path, prefect_server):
+    from flows.rebuild import rebuild
+
+    offers = {"cmd": "cp raw/${item} offers/${item}", "deps": ["raw/${item}"], "outs": ["offers/${item}"]}
+    stages = {"offer": {"foreach": ["bad", "good", "other"], "do": offers}}
+    for name, datasets in (("both", ["bad", "good"]), ("one", ["good"])):
+        gather = {"cmd": f"cp offers/${{item}} {name}/${{item}}"}
+        gather |= {"deps": ["offers/${item}"], "outs": [f"{name}/${{item}}"]}
+        stages[f"gather_{name}"] = {"foreach": datasets, "do": gather}
+        stages[f"train_{name}"] = {"cmd": f"ls {name} > {name}.txt", "deps": [name], "outs": [f"{name}.txt"]}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    for folder in ("raw", "offers", "both", "one"):
+        (tmp_path / folder).mkdir()
+    for name in ("good", "other"):
+        (tmp_path / "raw" / name).write_text(name)
+    initialised(tmp_path)
+    with pytest.raises(
+        engine.EngineError, match=r"failed: offer@bad; not run.*: gather_both@bad, train_both;"
+    ):
+        rebuild(str(tmp_path))
+    assert (tmp_path / "one.txt").read_text() == "good\n"
+    assert (tmp_path / "offers/other").exists()
+    assert not (tmp_path / "both.txt").exists()
 
 
 @pytest.mark.filterwarnings("ignore")

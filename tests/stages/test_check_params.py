@@ -13,7 +13,15 @@ from stages._core.registry import STAGE_NAMES
 from stages._core.runtime import Runtime
 from stages._core.stage import Paths
 
-ENABLED = {"datasets": ["synthetic", "mine"], "scans": ["synthetic"], "images": ["mine"]}
+ENABLED = {
+    "datasets": ["synthetic", "mine-000", "mine-001"],
+    "scans": ["synthetic"],
+    "images": ["mine-000", "mine-001"],
+    "part_of": {
+        "datasets": {"synthetic": "synthetic", "mine-000": "mine", "mine-001": "mine"},
+        "scans": {"synthetic": "synthetic"},
+    },
+}
 
 
 def check(folder: Path, changes: dict, enabled: dict = ENABLED) -> Path:
@@ -36,6 +44,7 @@ def test_the_output_is_the_same_for_every_right_file(tmp_path: Path) -> None:
     """So a change of one stage's parameters reruns only what depends on that stage."""
     first = check(tmp_path, {}).read_bytes()
     assert check(tmp_path, {"train_avatar.steps": 3, "seed": 5}).read_bytes() == first
+    assert check(tmp_path, {"train_avatar.datasets": ["synthetic", "mine"]}).read_bytes() == first
 
 
 @pytest.mark.parametrize(
@@ -48,7 +57,8 @@ def test_the_output_is_the_same_for_every_right_file(tmp_path: Path) -> None:
         ({"image_size": 100}, ["image_size: got 100", "multiple of 16"]),
         ({"trian_avatar.steps": 9}, ["trian_avatar: unknown section", "did you mean train_avatar?"]),
         ({"fit_body": 3}, ["fit_body: a mapping is expected, got 3"]),
-        ({"evaluate.datasets": ["other"]}, ["evaluate.datasets: 'other' is not enabled", "synthetic, mine"]),
+        ({"evaluate.datasets": ["mine-000"]}, ["evaluate.datasets: 'mine-000' is not enabled"]),
+        ({"evaluate.datasets": ["other"]}, ["evaluate.datasets: 'other' is not enabled", "mine, synthetic"]),
     ],
 )
 def test_a_mistake_names_key_value_and_what_is_allowed(
@@ -65,6 +75,7 @@ def test_a_mistake_names_key_value_and_what_is_allowed(
     ("enabled", "words"),
     [
         ({**ENABLED, "images": []}, "datasets must hold exactly the names"),
+        ({**ENABLED, "part_of": {}}, r"part_of\.scans must name the data set of each of scans"),
         ({**ENABLED, "scans": "synthetic"}, "scans must be a list of data set names, got 'synthetic'"),
     ],
 )
@@ -75,5 +86,5 @@ def test_lists_of_data_sets_that_disagree_are_refused(tmp_path: Path, enabled: d
 
 def test_every_other_stage_waits_for_it() -> None:
     """DVC starts nothing else when it fails."""
-    waiting = [e.name for e in graph.read_graph()[1] if graph.CHECKED in e.body.get("deps", [])]
+    waiting = [e.module for e in graph.read_graph()[1] if graph.CHECKED in e.body.get("deps", [])]
     assert {*waiting, "check_params"} == set(STAGE_NAMES)

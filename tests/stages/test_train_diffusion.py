@@ -21,6 +21,7 @@ from stages._core.runtime import Runtime
 from stages._core.stage import Paths
 from stages._core.store import open_store
 from stages._core.weights import load_weights
+from stages._data.offers import offer_of, write_offer
 from tests.stages.tiny_world import save_store
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +73,13 @@ def write_latents(path: Path, *, val_seed: int = 0, train: int = 12, guess: str 
     arrays = {"z_merged": 2 * z + 1, "z_partial": (2 * z + 1) * mask, "mask": mask}
     arrays = {name: values.astype(np.float16) for name, values in arrays.items()}
     save_store(path, "latents", index, arrays, attrs={"body": "b", "atlas": "a", "guess": guess})
+    write_offer(offers_of(path) / "tiny.json", offer_of("tiny", {"latents": path}))
     return path
+
+
+def offers_of(latents: Path) -> Path:
+    """The folder that a training stage is given for a store."""
+    return latents.with_name(f"{latents.name}_offers")
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +90,8 @@ def latents(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(latents: Path, root: Path, params: stage.TrainDiffusionParams = PARAMS) -> dict:
     """Run the stage; its summary. The weights lie under `root/diffusion`."""
     runtime = Runtime(work_root=root / "work", runs_root=root / "runs")
-    return stage.run(
-        params, Paths({"latents.tiny": latents}), Paths({"diffusion": root / "diffusion"}), runtime
-    )
+    inputs = Paths({"data": offers_of(latents)})
+    return stage.run(params, inputs, Paths({"diffusion": root / "diffusion"}), runtime)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +112,7 @@ def test_killed_with_sigkill_and_resumed_it_ends_with_the_same_bytes(
     latents: Path, unbroken: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"seed": PARAMS.seed, "train_diffusion": SECTION}))
-    paths = ["--input", f"latents.tiny={latents}", "--output", f"diffusion={tmp_path / 'diffusion'}"]
+    paths = ["--input", f"data={offers_of(latents)}", "--output", f"diffusion={tmp_path / 'diffusion'}"]
     command = [sys.executable, "-c", KILLED_AT_STEP_5, "--params", str(tmp_path / "params.yaml"), *paths]
     settings = {"DINAR_WORK": tmp_path / "work", "DINAR_RUNS": tmp_path / "runs", "DINAR_DEVICE": "cpu"}
     settings |= {"OMP_NUM_THREADS": torch.get_num_threads()}  # sums of other lengths round otherwise

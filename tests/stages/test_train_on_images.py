@@ -17,9 +17,10 @@ from stages._core.stage import Paths
 from stages._core.store import open_store
 from stages._core.train_loop import TrainLoop
 from stages._core.weights import WeightsError, read_body_digests
+from stages._data.offers import offer_of, write_offer
 from tests.stages.tiny_world import IMAGE, TEXTURE, World, save_store
 
-STORES = ("views.tiny", "parsing.tiny", "bodies.tiny", "textures.tiny", "body")
+STORES = ("data", "body")
 STEPS = 4
 COMMON = {
     "seed": 3,
@@ -148,7 +149,10 @@ def test_held_out_people_are_never_looked_at(world: World, trained: Path, tmp_pa
     arrays["rgb"][not_learnt] = noise[not_learnt]
     save_store(tmp_path / "not_learnt", "views", views.index, arrays)
     for name in ("held_out", "not_learnt"):
-        inputs = Paths({**world.inputs(*STORES), "views.tiny": tmp_path / name})
+        stores = {kind: world.paths[kind] for kind in ("parsing", "bodies", "textures")}
+        offer = offer_of("tiny", {**stores, "views": tmp_path / name})
+        write_offer(tmp_path / f"{name}_offers" / "tiny.json", offer)
+        inputs = world.inputs("body", data=tmp_path / f"{name}_offers")
         CHAIN["avatar"].run(inputs, tmp_path / f"{name}_avatar", tmp_path)
     assert same_files(tmp_path / "held_out_avatar", trained / "avatar")
     weights = [

@@ -32,6 +32,7 @@ from stages._core.schemas import SCHEMAS
 from stages._core.shards import ShardResult, build_store
 from stages._core.stage import Paths
 from stages._core.weights import read_body_digests, save_weights
+from stages._data.offers import offer_of, write_offer
 from stages.people.truth import BodyTruth, write_truth
 
 IMAGE, TEXTURE, VIEWS = 64, 32, 4
@@ -84,10 +85,13 @@ def make_world(root: Path, body_folder: Path) -> World:
     runtime = Runtime(work_root=root / ".work", runs_root=root / ".runs")
     sample = sample_textures.SampleTexturesParams(texture_size=TEXTURE)
     sample_textures.run(sample, Paths(paths), Paths({"textures": root / "textures"}), runtime)
+    offered = {name: root / name for name in ("views", "parsing", "bodies", "textures")}
+    write_offer(root / "data" / "tiny.json", offer_of("tiny", offered))
     write_bodies_truth(root / "truth", model, bodies)
     save_models(root, body_folder)
     return World(
-        {**paths, **{n: root / n for n in ("textures", "truth", "avatar", "vqgan", "diffusion")}}, bodies
+        {**paths, **{n: root / n for n in ("textures", "data", "truth", "avatar", "vqgan", "diffusion")}},
+        bodies,
     )
 
 
