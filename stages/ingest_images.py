@@ -17,6 +17,7 @@ from stages._core.shards import ShardResult, build_store
 from stages._core.splits import split_of
 from stages._core.stage import Paths, Stage, Summary
 from stages.sources.card import CardError, read_card
+from stages.sources.label_maps import LabelMaps, label_maps_of
 from stages.sources.photos import Photo, PhotoError, list_photos, load_photo
 from stages.sources.video import count_frames, list_videos, read_frames
 
@@ -47,6 +48,7 @@ def run(params: IngestImagesParams, inputs: Paths, outputs: Paths, runtime: Runt
     card = read_card(inputs["card"])
     if card.adapter not in LISTERS:
         raise CardError(f"{inputs['card']}: ingest_images reads {', '.join(LISTERS)}, not {card.adapter!r}")
+    maps = label_maps_of(card, inputs["raw"])
     frames, reasons = LISTERS[card.adapter](inputs["raw"], params)
     if not frames:
         raise FileNotFoundError(f"{inputs['raw']} holds nothing that the {card.adapter!r} adapter reads")
@@ -55,9 +57,14 @@ def run(params: IngestImagesParams, inputs: Paths, outputs: Paths, runtime: Runt
         schema="views",
         index=_index(frames, reasons, card.adapter),
         sizes={"H": params.image_size, "W": params.image_size},
-        attrs={**params.model_dump(), "has_mask": False, "has_parts": False},
+        attrs={
+            **params.model_dump(),
+            "has_mask": False,
+            "has_parts": bool(maps),
+            "brought_parts": bool(maps),
+        },
         shard_rows=SHARD_IMAGES,
-        work=partial(read_shard, frames=frames, reasons=reasons, params=params),
+        work=partial(read_shard, frames=frames, reasons=reasons, params=params, maps=maps),
         runtime=runtime,
         key=work_key(params, [inputs["raw"], inputs["card"]]),
         max_reject_ratio=params.max_reject_ratio,
@@ -88,7 +95,12 @@ LISTERS = {"photos": frames_of_photos, "video": frames_of_videos}
 
 
 def read_shard(
-    rows: range, *, frames: list[Frame], reasons: dict[int, str], params: IngestImagesParams
+    rows: range,
+    *,
+    frames: list[Frame],
+    reasons: dict[int, str],
+    params: IngestImagesParams,
+    maps: LabelMaps | None = None,
 ) -> ShardResult:
     """The images of some rows; files that cannot be read are rejected with the reason."""
     size = params.image_size
@@ -106,6 +118,8 @@ def read_shard(
         members = list(group)
         try:
             photos = _read(path, [frames[row] for row in members], params)
+            if maps:
+                arrays["parts"][members[0] - rows.start] = maps.read(path, size, photos[0].box)
         except PhotoError as error:
             rejects.update(dict.fromkeys(members, str(error)))
             continue

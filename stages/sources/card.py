@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dinar_models.labels import LABEL_TABLES, label_named
 
 Adapter = Literal["scans", "photos", "video"]
 METRES_PER_UNIT = {"m": 1.0, "cm": 0.01, "mm": 0.001}
@@ -32,6 +34,33 @@ class Card(BaseModel):
     subject: Literal["before_last_underscore", "whole"] = Field(
         "before_last_underscore", description="how the subject is read from a scan's name"
     )
+
+    labels: str = Field(
+        "",
+        description="label maps of others (Graphonomy, SCHP): folder of PNGs in the raw data named as the photos are,"
+        " or a pattern with {name}",
+    )
+    label_table: Literal["cihp", "lip", "atr", "pascal"] | dict[int, str] = Field(
+        "cihp",
+        description="what their numbers mean: a public label set, or {number: class, group, person, unknown}",
+    )
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> "Card":
+        if self.labels and self.adapter != "photos":
+            raise ValueError(f"labels: only photos can bring label maps, not {self.adapter!r}")
+        self.label_numbers()
+        return self
+
+    def label_numbers(self) -> dict[int, int]:
+        """Our label (dinar_models/labels.py) of each number in the label maps."""
+        if isinstance(self.label_table, str):
+            return dict(enumerate(LABEL_TABLES[self.label_table]))
+        if any(not 0 <= number <= 255 for number in self.label_table):
+            raise ValueError(
+                f"label_table: numbers from 0 to 255 are expected, got {sorted(self.label_table)}"
+            )
+        return {number: label_named(name) for number, name in self.label_table.items()}
 
     def subject_of(self, scan: str) -> str:
         """The subject of a scan name: `anna_walk` → `anna`, unless the card says that names are subjects."""

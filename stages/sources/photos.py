@@ -48,7 +48,7 @@ def load_photo(path: Path, size: int = 512) -> Photo:
     Raises:
         PhotoError: one sentence on why the file cannot be used.
     """
-    image = _open(path)
+    image = decode_image(path)
     focal = focal_length(image.getexif(), image.size)
     image = ImageOps.exif_transpose(image)
     rgb, alpha = split_alpha(image)
@@ -113,7 +113,7 @@ def inner_box(sides: tuple[int, int], size: int) -> tuple[int, int, int, int]:
     return left, top, left + width, top + height
 
 
-def _open(path: Path) -> Image.Image:
+def decode_image(path: Path) -> Image.Image:
     """Decode an image whole; a bomb, a damaged file and a tiny one are PhotoErrors."""
     try:
         with warnings.catch_warnings():
