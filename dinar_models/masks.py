@@ -7,10 +7,10 @@ from jaxtyping import Float32, UInt8
 LINK_SHARE = 0.02
 """Pieces nearer than this share of the image belong to one person: a foot behind a pole, a hand."""
 
-REFINE_REACH = 1 / 45
+REFINE_REACH = 1 / 60
 """Radius of the guided filter as a share of the person's longer side."""
 
-REFINE_EPSILON = 1e-4
+REFINE_EPSILON = 3e-5
 """Variance of colours in [0, 1] below which the guided filter sees no edge."""
 
 
@@ -45,3 +45,12 @@ def follow_edges(
     radius = max(round(side * REFINE_REACH), 1)
     # OpenCV takes ε in the guide's own units, here levels squared. A float guide in [0, 1] came out all but unguided.
     return cv2.ximgproc.guidedFilter(rgb, probability, radius, REFINE_EPSILON * 255**2).clip(0, 1)
+
+
+def firm(probability: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+    """Coverage from probability: none up to ¼, all from ¾, linear between.
+
+    Where two opinions are nearly sure the person is opaque. Against the alpha of cut-outs the mean error fell from
+    0.068 of the person's area to 0.036.
+    """
+    return np.clip(2 * probability - 0.5, 0, 1).astype(np.float32)

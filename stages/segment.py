@@ -13,8 +13,8 @@ Where the mask comes from, in this order:
    b. The parser's probability counts with PARSER_WEIGHT, MediaPipe's mean with the rest. The parser has seen too few
       backgrounds to be sure of new ones; MediaPipe knows real ones, and where it finds nobody there is no usable
       person: the parser alone stays below one half.
-   c. The mean follows the edges of the image (guided filter, reach 1/45 of the person).
-   d. The largest connected person is kept, with soft edges.
+   c. The mean follows the edges of the image (guided filter, reach 1/60 of the person).
+   d. What is ¼ or less becomes transparent, ¾ or more opaque; the largest connected person is kept, with soft edges.
 
 A person who fills little of the image is parsed a second time in a crop, at the scale that the parser knows.
 """
@@ -33,7 +33,7 @@ from torch import Tensor
 
 from dinar_models.cameras import crop_image, mask_box, square_crop
 from dinar_models.labels import UNKNOWN
-from dinar_models.masks import follow_edges, largest_person
+from dinar_models.masks import firm, follow_edges, largest_person
 from dinar_models.parser import Parser, build_parser, closer_crop, crop_grid, parse_crop, parse_images
 from stages._core.cli import main
 from stages._core.digests import work_key
@@ -230,7 +230,7 @@ def _segment_photo(
 def join_opinions(parser: np.ndarray, prior: np.ndarray | None, rgb: np.ndarray) -> np.ndarray:
     """Steps b to d of the rule: (H, W) probabilities of the parser and, if asked, of MediaPipe → one person's."""
     mean = parser if prior is None else PARSER_WEIGHT * parser + (1 - PARSER_WEIGHT) * prior
-    return largest_person(follow_edges(largest_person(mean.astype(np.float32)), rgb))
+    return largest_person(firm(follow_edges(largest_person(mean.astype(np.float32)), rgb)))
 
 
 def _parse_masked(parser: Parser, image: np.ndarray, parts: Tensor, mask: np.ndarray, device: str) -> Tensor:

@@ -1,6 +1,6 @@
 import numpy as np
 
-from dinar_models.masks import follow_edges, largest_person
+from dinar_models.masks import firm, follow_edges, largest_person
 
 
 def test_pieces_near_each_other_are_one_person() -> None:
@@ -30,3 +30,8 @@ def test_a_blurred_outline_moves_to_the_edge_of_the_image() -> None:
 def test_nobody_stays_nobody() -> None:
     faint = np.full((20, 20), 0.4, np.float32)
     np.testing.assert_array_equal(follow_edges(faint, np.zeros((20, 20, 3), np.uint8)), faint)
+
+
+def test_the_nearly_sure_becomes_opaque_and_one_half_stays() -> None:
+    probability = np.array([[0.2, 0.25, 0.5, 0.6, 0.8]], np.float32)
+    np.testing.assert_allclose(firm(probability), [[0, 0, 0.5, 0.7, 1]], atol=1e-6)

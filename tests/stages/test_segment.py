@@ -73,8 +73,11 @@ def test_opinions_are_weighed_and_only_one_person_is_kept() -> None:
     parser, prior = np.zeros((60, 60), np.float32), np.zeros((60, 60), np.float32)
     parser[10:50, 10:50], prior[10:50, 10:50] = 0.8, 1.0
     parser[:4, 56:] = 1.0  # the parser alone sees something there
+    parser[30:40, 30:40] = 0.0  # and nothing where the prior is unsure
+    prior[30:40, 30:40] = 0.8
     person = join_opinions(parser, prior, flat)
-    assert person[30, 30] == pytest.approx(PARSER_WEIGHT * 0.8 + 1 - PARSER_WEIGHT)
+    assert person[35, 35] == pytest.approx(2 * (1 - PARSER_WEIGHT) * 0.8 - 0.5)
+    assert person[30, 30] == 1
     assert person[1, 58] == 0
     assert join_opinions(np.ones((60, 60), np.float32), np.zeros((60, 60), np.float32), flat).max() == 0
     assert join_opinions(np.ones((60, 60), np.float32), None, flat).min() == 1
