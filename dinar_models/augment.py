@@ -75,9 +75,8 @@ def move_people(
     parts = torch.where(flip[:, None, None], mirror_parts(parts), parts)
     angle = uniform(batch, -MAX_ROTATION, MAX_ROTATION, generator)
     close = uniform(batch, 0.0, 1.0, generator) < CLOSE_SHARE
-    scale = torch.where(
-        close, *(_log_uniform(batch, *range_, generator) for range_ in (CLOSE_SCALES, WIDE_SCALES))
-    )
+    wide = _log_uniform(batch, *WIDE_SCALES, generator)
+    scale = torch.where(close, _log_uniform(batch, *CLOSE_SCALES, generator), wide)
     cos, sin = angle.cos() / scale, angle.sin() / scale
     shift = (1 - scale).abs() / scale + 0.1  # as far as keeps most of the person in the image
     x, y = (uniform(batch, -1.0, 1.0, generator) * shift for _ in range(2))

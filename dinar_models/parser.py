@@ -42,7 +42,8 @@ class Parser(nn.Module):
         if size % 32:
             raise ValueError(f"size={size}: a multiple of 32 is expected, the encoder's stride")
         self.size = size
-        self.net, self.stride = ARCHITECTURES[architecture]()
+        net, self.stride = ARCHITECTURES[architecture]()
+        self.net: Any = net  # nn.Module has no names for what the two decoders share
         depthwise_in_float32(self.net)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 20 _ _"]:

@@ -46,8 +46,9 @@ from stages._core.store import open_store
 from stages._core.weights import load_weights
 
 SHARD_IMAGES = 128
-PARSER_WEIGHT = 0.25
-"""Share of the parser's opinion in masks of photos."""
+PARSER_WEIGHT = 0.1
+"""Share of the parser's opinion in masks of photos: it decides where MediaPipe is undecided. Over nine cut-outs
+before five photographs the IoU was 0.972 with a tenth, 0.965 with three tenths and 0.930 with one half."""
 
 LOOK_MARGIN = 1.2
 """Side of the square that MediaPipe looks at a second time, relative to the person in it."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from dinar_models.augment import paste_people
 from dinar_models.backbones import efficientnet_lite0_state
 from dinar_models.backgrounds import UNSEEN_PHOTOGRAPHS, photograph_pieces
-from dinar_models.labels import at_level
+from dinar_models.labels import LEVELS, at_level
 from dinar_models.parser import (
     Parser,
     build_parser,
@@ -131,8 +131,8 @@ def train(
 def losses(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """The terms of the loss, each a mean: cross entropy per level over all pixels, Dice over the classes shown."""
     shares = level_log_probabilities(logits)
-    terms = {level: values.mean() for level, values in cross_entropies(shares, labels).items()}
-    for level in ("classes", "groups"):
+    terms: dict[str, Tensor] = {k: v.mean() for k, v in cross_entropies(shares, labels).items()}
+    for level in LEVELS[:2]:
         terms[f"dice_{level}"] = soft_dice(shares[level], at_level(labels, level)).nanmean().nan_to_num(0.0)
     return terms
 
