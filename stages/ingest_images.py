@@ -18,6 +18,7 @@ from stages._core.shards import ShardResult, build_store
 from stages._core.stage import Paths, Stage, Summary
 from stages.sources.card import Card, CardError, read_card
 from stages.sources.frames import PhotoFrame, frame_columns
+from stages.sources.label_maps import LabelMaps, label_maps_of
 from stages.sources.people_snapshot import count_people_frames, list_people, read_people_frames
 from stages.sources.photos import Photo, PhotoError, list_photos, load_photo
 from stages.sources.splits import splits_of
@@ -70,6 +71,7 @@ def run(params: IngestImagesParams, inputs: Paths, outputs: Paths, runtime: Runt
         )
     source = IMAGE_SOURCES[card.adapter]
     frames, reasons = list_frames(source, inputs["raw"], params)
+    maps = label_maps_of(card, inputs["raw"])
     if not frames:
         raise FileNotFoundError(f"{inputs['raw']} holds nothing that the {card.adapter!r} adapter reads")
     return build_store(
@@ -77,9 +79,16 @@ def run(params: IngestImagesParams, inputs: Paths, outputs: Paths, runtime: Runt
         schema="views",
         index=_index(frames, reasons, card, inputs["raw"], source.name),
         sizes={"H": params.image_size, "W": params.image_size},
-        attrs={**params.model_dump(), "has_mask": False, "has_parts": False},
+        attrs={
+            **params.model_dump(),
+            "has_mask": False,
+            "has_parts": bool(maps),
+            "brought_parts": bool(maps),
+        },
         shard_rows=SHARD_IMAGES,
-        work=partial(read_shard, adapter=card.adapter, frames=frames, reasons=reasons, params=params),
+        work=partial(
+            read_shard, adapter=card.adapter, frames=frames, reasons=reasons, params=params, maps=maps
+        ),
         runtime=runtime,
         key=work_key(params, [inputs["raw"], inputs["card"]]),
         max_reject_ratio=params.max_reject_ratio,
@@ -119,7 +128,13 @@ IMAGE_SOURCES = {
 
 
 def read_shard(
-    rows: range, *, adapter: str, frames: list[Frame], reasons: dict[int, str], params: IngestImagesParams
+    rows: range,
+    *,
+    adapter: str,
+    frames: list[Frame],
+    reasons: dict[int, str],
+    params: IngestImagesParams,
+    maps: LabelMaps | None = None,
 ) -> ShardResult:
     """The images of some rows; files that cannot be read are rejected with the reason."""
     size = params.image_size
@@ -142,6 +157,8 @@ def read_shard(
         done = 0
         try:
             for row, photo in zip(members, photos, strict=False):
+                if maps:
+                    arrays["parts"][row - rows.start] = maps.read(path, size, photo.frame.box)
                 _put(arrays, row - rows.start, photo)
                 placed[row - rows.start] = photo.frame
                 done += 1

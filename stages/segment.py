@@ -1,12 +1,20 @@
 """Views → parsing: the class of every pixel and the one mask that every later stage uses.
 
+Where classes come from: label maps of others that the data set brought (`trust_source_parts`), where they say; the
+parser everywhere else.
+
 Where the mask comes from, in this order:
 
 1. the source's own (coverage of a render, alpha of a cut-out photo), if `trust_source_mask` and it has one;
-2. otherwise the mean of two person probabilities: the parser's, and the one of MediaPipe's pose model if
-   `person_prior`. The parser is sharp but has only seen made-up backgrounds; MediaPipe knows real backgrounds
-   but blurs hands and feet, and where it finds nobody there is no usable person. Of the mean, the largest
-   connected person is kept, with soft edges.
+2. the brought label map's: everything in it that is not background;
+3. otherwise two opinions on every pixel, the parser's and that of MediaPipe's pose model (if `person_prior`):
+   a. MediaPipe looks four times: at the image, at the square around whom it found there, and at both mirrored. Its
+      masks are 256 pixels wide and differ mostly at hands, feet and hair, so their mean is better than any of them.
+   b. The parser's probability counts with PARSER_WEIGHT, MediaPipe's mean with the rest. The parser has seen too few
+      backgrounds to be sure of new ones; MediaPipe knows real ones, and where it finds nobody there is no usable
+      person: the parser alone stays below one half.
+   c. The mean follows the edges of the image (guided filter, reach 1/60 of the person).
+   d. What is ¼ or less becomes transparent, ¾ or more opaque; the largest connected person is kept, with soft edges.
 
 A person who fills little of the image is parsed a second time in a crop, at the scale that the parser knows.
 """
@@ -17,19 +25,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from dinar_models.cameras import Crop, crop_image, mask_box, square_crop
-from dinar_models.parser import Parser, build_parser, parse_images
+from dinar_models.cameras import crop_image, mask_box, square_crop
+from dinar_models.labels import UNKNOWN
+from dinar_models.masks import firm, follow_edges, largest_person
+from dinar_models.parser import Parser, build_parser, closer_crop, crop_grid, parse_crop, parse_images
 from stages._core.cli import main
 from stages._core.digests import work_key
 from stages._core.params import StageParams
-from stages._core.precision import DtypeChoice, channels_last, resolve_dtype
+from stages._core.precision import DtypeChoice, autocast, channels_last, resolve_dtype
 from stages._core.runtime import Runtime
 from stages._core.shards import ShardResult, build_store
 from stages._core.stage import Paths, Stage, Summary
@@ -37,11 +46,12 @@ from stages._core.store import open_store
 from stages._core.weights import load_weights
 
 SHARD_IMAGES = 128
-LINK_SHARE = 0.02
-"""Pieces nearer than this share of the image belong to one person: a foot behind a pole, a hand."""
+PARSER_WEIGHT = 0.1
+"""Share of the parser's opinion in masks of photos: it decides where MediaPipe is undecided. Over nine cut-outs
+before five photographs the IoU was 0.972 with a tenth, 0.965 with three tenths and 0.930 with one half."""
 
-CROP_BELOW = 0.75
-"""A crop that is smaller than this share of the image is parsed on its own."""
+LOOK_MARGIN = 1.2
+"""Side of the square that MediaPipe looks at a second time, relative to the person in it."""
 
 SMALLEST_PERSON = 0.003
 """Share of the image's pixels below which there is no usable person."""
@@ -56,6 +66,7 @@ class SegmentParams(StageParams):
     """Where masks come from."""
 
     trust_source_mask: bool = Field(True, description="use the source's mask where it has one")
+    trust_source_parts: bool = Field(True, description="use label maps of others where the data set has them")
     person_prior: bool = Field(
         True, description="average MediaPipe's person mask with the parser's, in photos"
     )
@@ -98,9 +109,19 @@ def segment_shard(
     store = open_store(views, "views")
     rgb = np.asarray(store["rgb"][rows.start : rows.stop])
     known = np.asarray(store["mask"][rows.start : rows.stop]) if params.trust_source_mask else None
-    prior = pose_prior if params.person_prior else None
-    net = load_parser(parser, device)
-    parts, mask = segment_images(net, rgb, known, prior, batch=params.batch, dtype=dtype, device=device)
+    # Labels of renders are the truth that the parser is measured against, never its answer.
+    brought = params.trust_source_parts and store.attrs.get("brought_parts", False)
+    labels = np.asarray(store["parts"][rows.start : rows.stop]) if brought else None
+    parts, mask = segment_images(
+        load_parser(parser, device),
+        rgb,
+        known,
+        pose_prior if params.person_prior else None,
+        labels=labels,
+        batch=params.batch,
+        dtype=dtype,
+        device=device,
+    )
     share = (mask >= 128).mean(axis=(1, 2))
     rejects = {row: INDISTINCT for row, part in zip(rows, share, strict=True) if part < SMALLEST_PERSON}
     return ShardResult({"parts": parts, "mask": mask}, rejects)
@@ -112,6 +133,7 @@ def segment_images(
     known: np.ndarray | None = None,
     prior: PersonPrior | None = None,
     *,
+    labels: np.ndarray | None = None,
     batch: int = 8,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
@@ -122,25 +144,26 @@ def segment_images(
         rgb: (N, H, W, 3) uint8.
         known: (N, H, W) uint8 masks of the source, all zero where it has none; None: no image has one.
         prior: a second opinion on where the person is, for images without a known mask.
+        labels: (N, H, W) uint8 label maps of others (dinar_models/labels.py), UNKNOWN where they do not say.
 
     Returns:
         parts (N, H, W) uint8, CIHP; mask (N, H, W) uint8, 0–255. Where the mask is the parser's own, parts
         outside it are background.
     """
     mask = np.zeros(rgb.shape[:3], np.uint8) if known is None else known.copy()
-    with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):
-        parse = partial(parse_images, parser, batch=batch, device=device)
-        parts, foreground = parse(torch.from_numpy(rgb))
+    said = np.full(rgb.shape[:3], UNKNOWN, np.uint8) if labels is None else labels
+    unmasked = ~mask.any(axis=(1, 2))
+    mask[unmasked] = np.where((said[unmasked] != 0) & (said[unmasked] != UNKNOWN), 255, 0).astype(np.uint8)
+    with autocast(device, dtype):
+        parts, foreground = parse_images(
+            parser, torch.from_numpy(rgb), batch, device, None if labels is None else torch.from_numpy(labels)
+        )
         for i, image in enumerate(rgb):
-            given = torch.from_numpy(mask[i]).float() / 255 if mask[i].any() else None
-            person = _person(foreground[i], image, prior) if given is None else given
-            crop = square_crop(mask_box(person[None]))
-            if float(person.max()) > 0.5 and float(crop.side) < CROP_BELOW * max(person.shape):
-                parts[i], nearer = _parse_crop(parse, torch.from_numpy(image)[None], crop, parser.size)
-                person = _person(nearer, image, prior) if given is None else given
-            if given is None:
-                mask[i] = (person * 255 + 0.5).to(torch.uint8).numpy()
-                parts[i][person == 0] = 0
+            if not mask[i].any():
+                parts[i], person = _segment_photo(parser, image, parts[i], foreground[i], prior, device)
+                mask[i] = (person * 255 + 0.5).astype(np.uint8)
+            elif (said[i] == UNKNOWN).all():
+                parts[i] = _parse_masked(parser, image, parts[i], mask[i], device)
     return parts.numpy(), mask
 
 
@@ -159,21 +182,24 @@ def pose_prior(rgb: np.ndarray) -> np.ndarray:
     return np.zeros(rgb.shape[:2], np.float32) if mask is None else np.asarray(mask, np.float32)
 
 
-def largest_person(probability: np.ndarray) -> np.ndarray:
-    """The probability inside the largest connected person, 0 elsewhere.
+def second_look(rgb: np.ndarray, prior: PersonPrior) -> np.ndarray:
+    """The mean of a prior's four answers: for the image, the square around its person, and both mirrored."""
+    whole = _both_ways(rgb, prior)
+    if not (whole > 0.5).any():
+        return whole
+    crop = square_crop(mask_box(torch.from_numpy(largest_person(whole))[None]), margin=LOOK_MARGIN)
+    planar = torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
+    square = crop_image(planar, crop, max(rgb.shape[:2]), fill=255.0).round().clamp(0, 255)[0]
+    closer = _both_ways(square.permute(1, 2, 0).to(torch.uint8).contiguous().numpy(), prior)
+    grid = crop_grid(crop, *rgb.shape[:2])
+    back = F.grid_sample(torch.from_numpy(closer)[None, None], grid, align_corners=False)
+    inside = (grid.abs() <= 1).all(dim=-1)[0].numpy()
+    return np.where(inside, (whole + back[0, 0].numpy()) / 2, whole / 2).astype(np.float32)
 
-    Args:
-        probability: (H, W) float32. Pieces above ½ that are closer than LINK_SHARE of the image are one.
-    """
-    reach = max(round(LINK_SHARE * max(probability.shape) / 2), 1)
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    linked = cv2.dilate((probability > 0.5).astype(np.uint8), disc)
-    count, label = cv2.connectedComponents(linked)
-    if count < 2:
-        return np.zeros_like(probability)
-    sizes = np.bincount(label[probability > 0.5], minlength=count)
-    sizes[0] = 0
-    return np.where(label == sizes.argmax(), probability, 0).astype(np.float32)
+
+def _both_ways(rgb: np.ndarray, prior: PersonPrior) -> np.ndarray:
+    mirrored = prior(np.ascontiguousarray(rgb[:, ::-1]))[:, ::-1]
+    return ((prior(rgb) + mirrored) / 2).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=1)
@@ -184,26 +210,34 @@ def _pose() -> Any:
     return Pose(static_image_mode=True, model_complexity=1, enable_segmentation=True)
 
 
-def _person(foreground: Tensor, rgb: np.ndarray, prior: PersonPrior | None) -> Tensor:
-    """The mean of both opinions, restricted to one person."""
-    probability = foreground.numpy()
-    if prior is not None:
-        probability = (probability + prior(rgb)) / 2
-    return torch.from_numpy(largest_person(probability.astype(np.float32)))
+def _segment_photo(
+    parser: Parser,
+    image: np.ndarray,
+    parts: Tensor,
+    foreground: Tensor,
+    prior: PersonPrior | None,
+    device: str,
+) -> tuple[Tensor, np.ndarray]:
+    """Classes and soft mask of a photo of which nothing is known."""
+    opinion = None if prior is None else second_look(image, prior)
+    person = join_opinions(foreground.float().numpy(), opinion, image)
+    crop = closer_crop(torch.from_numpy(person))
+    if crop is not None:
+        parts, foreground = parse_crop(parser, torch.from_numpy(image), crop, device)
+        person = join_opinions(foreground.float().numpy(), opinion, image)
+    return torch.where(torch.from_numpy(person) > 0, parts, 0), person
 
 
-def _parse_crop(parse: Callable, image: Tensor, crop: Crop, size: int) -> tuple[Tensor, Tensor]:
-    """Parse a square crop at the parser's own scale and put the answer back; background outside."""
-    planar = image.permute(0, 3, 1, 2).float()
-    small = crop_image(planar, crop, size, fill=255.0).round().clamp(0, 255).to(torch.uint8)
-    parts, foreground = parse(small.permute(0, 2, 3, 1).contiguous())
-    height, width = image.shape[1:3]
-    x = 2 * (torch.arange(width) + 0.5 - crop.x) / crop.side - 1
-    y = 2 * (torch.arange(height) + 0.5 - crop.y) / crop.side - 1
-    grid = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], dim=-1)[None]
-    labels = F.grid_sample(parts[None].float(), grid, mode="nearest", align_corners=False)[0, 0]
-    probability = F.grid_sample(foreground[None], grid, align_corners=False)[0, 0]
-    return labels.to(torch.uint8), probability
+def join_opinions(parser: np.ndarray, prior: np.ndarray | None, rgb: np.ndarray) -> np.ndarray:
+    """Steps b to d of the rule: (H, W) probabilities of the parser and, if asked, of MediaPipe → one person's."""
+    mean = parser if prior is None else PARSER_WEIGHT * parser + (1 - PARSER_WEIGHT) * prior
+    return largest_person(firm(follow_edges(largest_person(mean.astype(np.float32)), rgb)))
+
+
+def _parse_masked(parser: Parser, image: np.ndarray, parts: Tensor, mask: np.ndarray, device: str) -> Tensor:
+    """Classes of a person whose mask is known."""
+    crop = closer_crop(torch.from_numpy(mask).float() / 255)
+    return parts if crop is None else parse_crop(parser, torch.from_numpy(image), crop, device)[0]
 
 
 STAGE = Stage("segment", SegmentParams, inputs=("views", "parser"), outputs=("parsing",), run=run)

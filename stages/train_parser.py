@@ -1,39 +1,43 @@
-"""Rendered people with labels → the human parser, trained on made-up backgrounds."""
+"""Labelled people → the human parser, trained before backgrounds that are made up or cut out of photographs.
+
+Data sets join at the level of their labels: CIHP's classes, groups of them, or masks alone (dinar_models/labels.py).
+"""
 
 import json
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from pydantic import Field
-from segmentation_models_pytorch.losses import DiceLoss
 from torch import Tensor
 
-from dinar_models.augment import augment_batch
+from dinar_models.augment import paste_people
 from dinar_models.backbones import efficientnet_lite0_state
+from dinar_models.backgrounds import UNSEEN_PHOTOGRAPHS, photograph_pieces
+from dinar_models.labels import LEVELS, at_level
 from dinar_models.parser import (
-    UNKNOWN,
     Parser,
     build_parser,
     load_encoder,
-    parse_images,
+    parse_closely,
     parsing_scores,
     start_at_prior,
+    train_mode,
 )
+from dinar_models.parsing_loss import cross_entropies, level_log_probabilities, soft_dice
 from stages._core.cli import main
 from stages._core.digests import work_key
 from stages._core.params import StageParams
-from stages._core.precision import DtypeChoice, channels_last, resolve_dtype
+from stages._core.precision import DtypeChoice, autocast, channels_last, resolve_dtype
 from stages._core.publish import publish, write_file
 from stages._core.runtime import Runtime
-from stages._core.seeds import derive_seed, generator_for, rng_for
+from stages._core.seeds import derive_seed, generator_for
 from stages._core.stage import Paths, Stage, Summary
-from stages._core.store import Store, open_store
 from stages._core.train_loop import TrainLoop
 from stages._core.weights import save_weights
+from stages._data.labelled import BatchRules, LabelledPeople, step_batches
 
 log = logging.getLogger(__name__)
 
@@ -42,60 +46,40 @@ class TrainParserParams(StageParams):
     """Size of the net's images and of the training."""
 
     seed: int
+    image_size: int
+    datasets: list[str] = Field(
+        description="data sets whose train people are learnt from, at any level of labels"
+    )
     architecture: Literal["unet", "deeplabv3plus"] = Field("unet", description="decoder")
-    size: int = Field(256, ge=64, le=1024, multiple_of=32, description="pixels per side when parsing")
-    train_size: int = Field(192, ge=64, le=1024, multiple_of=32, description="pixels per side in training")
-    images: int = Field(1500, ge=1, description="renders held in memory, drawn from all train people")
-    val_images: int = Field(64, ge=1, description="renders of val people, on backgrounds of their own")
-    steps: int = Field(420, ge=1)
+    size: int = Field(
+        192, ge=64, le=1024, multiple_of=32, description="pixels per side, in training and parsing"
+    )
+    images: int = Field(2000, ge=1, description="images held in memory, drawn from all train people")
+    val_images: int = Field(128, ge=1, description="images of val people, before photographs of their own")
+    steps: int = Field(900, ge=1)
     batch: int = Field(8, ge=2)
-    learning_rate: float = Field(1e-3, gt=0, description="of the decoder, at its highest; AdamW, cosine")
-    encoder_rate: float = Field(0.3, ge=0, le=1, description="the encoder's share of the learning rate")
-    dice_weight: float = Field(0.5, ge=0, description="weight of the Dice loss beside cross entropy")
+    learning_rate: float = Field(2e-3, gt=0, description="of the decoder, at its highest; AdamW, cosine")
+    encoder_rate: float = Field(0.25, ge=0, le=1, description="the encoder's share of the learning rate")
+    coarse_weight: float = Field(
+        0.5, ge=0, description="weight of the cross entropies of groups and person, each"
+    )
+    dice_weight: float = Field(0.5, ge=0, description="weight of the Dice losses of classes and groups, each")
     dtype: DtypeChoice = "auto"
     checkpoint_every: int = Field(100, ge=1)
 
 
-class People:
-    """Renders in memory: uint8 tensors rgb (N, H, W, 3), mask and parts (N, H, W)."""
-
-    def __init__(self, stores: list[Store], split: str, count: int, rng: np.random.Generator) -> None:
-        rows = [(store, row) for store in stores for row in store.ok_rows(split=split)]
-        if not rows:
-            raise ValueError(f"no labelled renders of {split} people; train_parser needs some")
-        chosen = sorted(rng.permutation(len(rows))[:count])
-        arrays: dict[str, list[np.ndarray]] = {"rgb": [], "mask": [], "parts": []}
-        for store in stores:
-            own = [rows[i][1] for i in chosen if rows[i][0] is store]
-            if own:
-                for name, values in arrays.items():
-                    values.append(store.read(name, own))
-        self.rgb, self.mask, self.parts = (torch.from_numpy(np.concatenate(arrays[n])) for n in arrays)
-
-    def __len__(self) -> int:
-        return len(self.rgb)
-
-    def batch(self, rows: np.ndarray, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Augmented images in [−1, 1] and labels."""
-        chosen = torch.from_numpy(rows)
-        return augment_batch(
-            self.rgb[chosen], self.mask[chosen], self.parts[chosen], size, generator=generator
-        )
-
-
 def run(params: TrainParserParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
-    """Train, validate on val people before unseen backgrounds, publish the weights."""
-    stores = labelled_stores(inputs.group("views"))
-    people = People(stores, "train", params.images, rng_for(params.seed, "train_parser", "rows"))
+    """Train, validate on val people before unseen photographs, publish the weights."""
+    paths = chosen(inputs.group("views"), params.datasets)
+    people = LabelledPeople(paths, "train", params.images, params.image_size, params.seed)
     config = {"architecture": params.architecture, "size": params.size}
-    torch.manual_seed(
-        derive_seed(params.seed, "train_parser", "weights")
-    )  # layers draw from the global generator
+    # Layers draw from the global generator.
+    torch.manual_seed(derive_seed(params.seed, "train_parser", "weights"))
     parser = channels_last(build_parser(config).to(runtime.device))
     load_encoder(parser, efficientnet_lite0_state())
     start_at_prior(parser)
     loop = train(parser, people, params, runtime, work_key(params, inputs.values()))
-    scores = validate(parser, stores, params, runtime)
+    scores = validate(parser.eval(), paths, params, runtime)
     with publish(outputs["parser"]) as folder:
         save_weights(folder, "parser", parser, config)
         loop.save_history(folder)
@@ -104,31 +88,20 @@ def run(params: TrainParserParams, inputs: Paths, outputs: Paths, runtime: Runti
     return {"images": len(people), **scores}
 
 
-def labelled_stores(paths: dict[str, Path]) -> list[Store]:
-    """The stores of renders whose source labels its textures.
-
-    Raises:
-        ValueError: when there is none.
-    """
-    stores = [open_store(path, "views") for path in paths.values()]
-    labelled = [store for store in stores if store.attrs.get("has_parts")]
-    if not labelled:
-        raise ValueError(
-            f"none of {', '.join(paths)} has part labels; train_parser needs a labelled data set"
-        )
-    return labelled
+def chosen(views: dict[str, Path], names: list[str]) -> dict[str, Path]:
+    """The stores of the data sets that the params name. Raises ValueError for a name that is no input."""
+    for name in names:
+        if name not in views:
+            raise ValueError(f"datasets: {name!r} is no input; the inputs are {', '.join(views)}")
+    return {name: views[name] for name in names}
 
 
-def train(parser: Parser, people: People, params: TrainParserParams, runtime: Runtime, key: str) -> TrainLoop:
-    """Cross entropy and Dice over the 20 classes; AdamW with a cosine rate; resumes after a kill."""
+def train(
+    parser: Parser, people: LabelledPeople, params: TrainParserParams, runtime: Runtime, key: str
+) -> TrainLoop:
+    """AdamW with a short warm-up and a cosine; resumes after a kill."""
     dtype = resolve_dtype(params.dtype, runtime.device)
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": parser.net.encoder.parameters(), "lr": params.learning_rate * params.encoder_rate},
-            {"params": _not_encoder(parser), "lr": params.learning_rate},
-        ],
-        weight_decay=1e-4,
-    )
+    optimizer = torch.optim.AdamW(_rates(parser, params), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, params.steps))
     loop = TrainLoop(
         name="train_parser",
@@ -139,46 +112,60 @@ def train(parser: Parser, people: People, params: TrainParserParams, runtime: Ru
         runtime=runtime,
         state={"parser": parser, "optimizer": optimizer, "schedule": schedule},
     )
-    dice = DiceLoss("multiclass", from_logits=True, ignore_index=UNKNOWN)
-    parser.train()
-    for step in loop:
-        rng = rng_for(params.seed, "train_parser", "batch", step)
-        generator = generator_for(params.seed, "train_parser", "augment", step)
-        images, labels = people.batch(
-            rng.integers(0, len(people), params.batch), params.train_size, generator
-        )
-        images = images.to(runtime.device, memory_format=torch.channels_last)
-        target = labels.long().to(runtime.device)
-        with torch.autocast(runtime.device, dtype=dtype, enabled=dtype != torch.float32):
-            logits = parser(images)
-        entropy = F.cross_entropy(logits.float(), target, ignore_index=UNKNOWN)
-        overlap = dice(
-            logits[..., ::2, ::2].float(), target[:, ::2, ::2]
-        )  # the same mean at a quarter the cost
+    rules = BatchRules(params.seed, params.batch, params.size, params.size // parser.stride)
+    batches = step_batches(people, rules, range(loop.start, params.steps), runtime)
+    train_mode(parser)
+    for _, (images, labels) in zip(loop, batches, strict=True):
+        x = images.to(runtime.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        with autocast(runtime.device, dtype):
+            logits = parser(x.contiguous(memory_format=torch.channels_last))
+        terms = losses(logits.float(), labels.to(runtime.device))
         optimizer.zero_grad(set_to_none=True)
-        (entropy + params.dice_weight * overlap).backward()
+        total(terms, params).backward()
         optimizer.step()
         schedule.step()
-        loop.log(cross_entropy=entropy, dice=overlap)
+        loop.log(**terms)
     return loop
 
 
+def losses(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """The terms of the loss, each a mean: cross entropy per level over all pixels, Dice over the classes shown."""
+    shares = level_log_probabilities(logits)
+    terms: dict[str, Tensor] = {k: v.mean() for k, v in cross_entropies(shares, labels).items()}
+    for level in LEVELS[:2]:
+        terms[f"dice_{level}"] = soft_dice(shares[level], at_level(labels, level)).nanmean().nan_to_num(0.0)
+    return terms
+
+
+def total(terms: dict[str, Tensor], params: TrainParserParams) -> Tensor:
+    """The weighted sum that is minimised."""
+    coarse = terms["groups"] + terms["person"]
+    dice = terms["dice_classes"] + terms["dice_groups"]
+    return terms["classes"] + params.coarse_weight * coarse + params.dice_weight * dice
+
+
 def validate(
-    parser: Parser, stores: list[Store], params: TrainParserParams, runtime: Runtime
+    parser: Parser, paths: dict[str, Path], params: TrainParserParams, runtime: Runtime
 ) -> dict[str, float]:
-    """{miou, miou_coarse, foreground_iou} on val people, moved and put before backgrounds of their own."""
-    people = People(stores, "val", params.val_images, rng_for(params.seed, "train_parser", "val rows"))
+    """{miou, miou_coarse, foreground_iou} on val people before photographs that training never uses."""
+    people = LabelledPeople(paths, "val", params.val_images, params.image_size, params.seed)
+    rgb, mask, labels = people.take(np.arange(len(people)))
     generator = generator_for(params.seed, "train_parser", "val backgrounds")
-    images, labels = people.batch(np.arange(len(people)), params.size, generator)
-    rgb = ((images + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
-    parts, _ = parse_images(parser.eval(), rgb, device=runtime.device)
-    scores = parsing_scores(parts, labels)
+    photos = photograph_pieces(
+        UNSEEN_PHOTOGRAPHS, len(rgb), params.image_size, generator=generator, recolour=False
+    )
+    parts, _ = parse_closely(parser, paste_people(rgb, mask, photos), device=runtime.device)
+    scores = parsing_scores(parts, at_level(labels, "classes"))
     log.info("train_parser: %s", ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
     return scores
 
 
-def _not_encoder(parser: Parser) -> list[Any]:
-    return [p for name, p in parser.named_parameters() if not name.startswith("net.encoder.")]
+def _rates(parser: Parser, params: TrainParserParams) -> list[dict[str, object]]:
+    """Groups of trained tensors with their learning rates."""
+    encoder = [p for p in parser.net.encoder.parameters() if p.requires_grad]
+    rest = [p for name, p in parser.named_parameters() if not name.startswith("net.encoder.")]
+    rate = params.learning_rate
+    return [{"params": encoder, "lr": rate * params.encoder_rate}, {"params": rest, "lr": rate}]
 
 
 def _rate(step: int, steps: int, warm_up: float = 0.05) -> float:

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from dinar_models.body import BodyModel
+from dinar_models.labels import CLASS_TO_GROUP, GROUPS
 from dinar_models.metrics import confusion, mask_iou, mean_iou, pa_mpjpe, vertex_error
-from dinar_models.parser import CLASS_TO_GROUP, GROUPS
 from dinar_models.rasterize.base import Rasterizer
 from stages._core.store import Store
 from stages._data.images import read_bodies, read_cameras

@@ -1,4 +1,4 @@
-"""CIHP's part labels that the generated people use (`dinar_models.parser.CLASSES` has all twenty)."""
+"""CIHP's part labels that the generated people use (`dinar_models.labels.CLASSES` has all twenty)."""
 
 from enum import IntEnum
 

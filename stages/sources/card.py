@@ -5,7 +5,9 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from dinar_models.labels import LABEL_TABLES, label_named
 
 Adapter = Literal["scans", "photos", "video", "people_snapshot"]
 ADAPTERS: tuple[str, ...] = get_args(Adapter)
@@ -81,6 +83,33 @@ class Card(BaseModel):
     def fits_path(self, scan: str, subject: str) -> PurePosixPath:
         """Where the fit of a scan lies in the raw data."""
         return PurePosixPath(self.fits.format(scan=scan, subject=subject))
+
+    labels: str = Field(
+        "",
+        description="label maps of others (Graphonomy, SCHP): folder of PNGs in the raw data named as the photos are,"
+        " or a pattern with {name}",
+    )
+    label_table: Literal["cihp", "lip", "atr", "pascal"] | dict[int, str] = Field(
+        "cihp",
+        description="what their numbers mean: a public label set, or {number: class, group, person, unknown}",
+    )
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> "Card":
+        if self.labels and self.adapter != "photos":
+            raise ValueError(f"labels: only photos can bring label maps, not {self.adapter!r}")
+        self.label_numbers()
+        return self
+
+    def label_numbers(self) -> dict[int, int]:
+        """Our label (dinar_models/labels.py) of each number in the label maps."""
+        if isinstance(self.label_table, str):
+            return dict(enumerate(LABEL_TABLES[self.label_table]))
+        if any(not 0 <= number <= 255 for number in self.label_table):
+            raise ValueError(
+                f"label_table: numbers from 0 to 255 are expected, got {sorted(self.label_table)}"
+            )
+        return {number: label_named(name) for number, name in self.label_table.items()}
 
     def subject_of(self, scan: str) -> str:
         """The subject of a scan name: `anna_walk` → `anna`, unless the card says that names are subjects."""

@@ -66,7 +66,7 @@ def load_photo(path: Path, size: int = 512) -> Photo:
     Raises:
         PhotoError: one sentence on why the file cannot be used.
     """
-    image = _open(path)
+    image = decode_image(path)
     focal = focal_length(image)
     rgb, alpha = split_alpha(_upright(image))
     mask = None if alpha is None else np.array(square_image(alpha, size, 0))
@@ -137,7 +137,7 @@ def inner_box(sides: tuple[int, int], size: int) -> tuple[int, int, int, int]:
     return left, top, left + width, top + height
 
 
-def _open(path: Path) -> Image.Image:
+def decode_image(path: Path) -> Image.Image:
     """Decode an image's first frame whole, as 8 bits a channel.
 
     Raises:

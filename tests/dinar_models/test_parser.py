@@ -2,21 +2,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dinar_models.cameras import Crop
+from dinar_models.labels import CLASSES, PERSON, UNKNOWN
 from dinar_models.parser import (
-    CLASS_TO_GROUP,
-    CLASSES,
-    GROUPS,
-    MIRRORED_CLASS,
-    UNKNOWN,
     Parser,
     build_parser,
     confusion_matrix,
     mean_iou,
-    mirror_parts,
+    parse_closely,
+    parse_crop,
     parse_images,
     parsing_scores,
     start_at_prior,
-    to_groups,
+    train_mode,
 )
 
 
@@ -32,26 +30,6 @@ class RedIsHair(Parser):
         logits[:, 0] = -100 * image[:, 0]
         logits[:, 2] = 100 * image[:, 0]
         return logits
-
-
-def test_groups_and_mirroring_by_name() -> None:
-    group = {name: GROUPS[number] for name, number in zip(CLASSES, CLASS_TO_GROUP, strict=True)}
-    assert group["background"] == "background"
-    assert group["dress"] == group["coat"] == "upper_garment"
-    assert group["skirt"] == "lower_garment"
-    assert group["right_arm"] == "arms"
-    assert group["left_shoe"] == "shoes"
-    assert set(group.values()) == set(GROUPS)
-    assert MIRRORED_CLASS[CLASSES.index("left_leg")] == CLASSES.index("right_leg")
-    assert [MIRRORED_CLASS[MIRRORED_CLASS[c]] for c in range(20)] == list(range(20))
-    assert sum(m != c for c, m in enumerate(MIRRORED_CLASS)) == 6
-
-
-def test_mirrored_labels_move_and_change_side_but_unknown_stays() -> None:
-    left_arm, right_arm = CLASSES.index("left_arm"), CLASSES.index("right_arm")
-    parts = torch.tensor([[[left_arm, 0, UNKNOWN]]], dtype=torch.uint8)
-    assert mirror_parts(parts).tolist() == [[[UNKNOWN, 0, right_arm]]]
-    assert to_groups(parts).tolist() == [[[GROUPS.index("arms"), 0, UNKNOWN]]]
 
 
 def test_intersection_over_union_by_hand() -> None:
@@ -83,11 +61,58 @@ def test_images_of_another_size_are_parsed_at_the_parsers_own() -> None:
     assert foreground[0].max() < 0.01
 
 
-@pytest.mark.parametrize("architecture", ["unet", "deeplabv3plus"])
-def test_architectures_give_logits_at_full_size(architecture: str) -> None:
+def test_what_is_known_of_a_pixel_binds_and_leaves_the_rest_to_the_parser() -> None:
+    rgb = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
+    rgb[:, :8, :, 0] = 255  # the parser says hair above, background below
+    labels = torch.full((1, 16, 16), UNKNOWN, dtype=torch.uint8)
+    labels[:, :, :4] = PERSON
+    labels[:, :, 12:] = CLASSES.index("skirt")
+    parts, _ = parse_images(RedIsHair(), rgb, labels=labels)
+    hair = CLASSES.index("hair")
+    assert parts[0, 2, [1, 6, 14]].tolist() == [hair, hair, CLASSES.index("skirt")]
+    assert parts[0, 14, [6, 14]].tolist() == [0, CLASSES.index("skirt")]
+    assert parts[0, 14, 1] != 0
+
+
+def test_a_parsed_crop_is_put_back_in_place() -> None:
+    image = torch.zeros(40, 60, 3, dtype=torch.uint8)
+    image[10:20, 30:40, 0] = 255
+    crop = Crop(torch.tensor([25.0]), torch.tensor([5.0]), torch.tensor([20.0]))
+    parts, foreground = parse_crop(RedIsHair(20), image, crop)
+    expected = torch.zeros(40, 60, dtype=torch.uint8)
+    expected[10:20, 30:40] = 2
+    assert torch.equal(parts, expected)
+    assert foreground[15, 35] > 0.99
+    assert foreground[0, 0] == 0
+
+
+def test_small_people_are_parsed_again_closer() -> None:
+    rgb = torch.zeros(1, 128, 128, 3, dtype=torch.uint8)
+    rgb[0, 41:66, 25:50, 0] = 255
+    once, _ = parse_images(RedIsHair(32), rgb)
+    twice, _ = parse_closely(RedIsHair(32), rgb)
+    red = rgb[..., 0] > 127
+    assert ((once == 2) != red).sum() > 3 * ((twice == 2) != red).sum()
+
+
+@pytest.mark.parametrize(("architecture", "side"), [("unet", 32), ("deeplabv3plus", 16)])
+def test_architectures_give_logits_at_their_stride(architecture: str, side: int) -> None:
     parser = build_parser({"architecture": architecture, "size": 64}).eval()
     with torch.no_grad():
-        assert parser(torch.zeros(1, 3, 64, 64)).shape == (1, 20, 64, 64)
+        assert parser(torch.zeros(1, 3, 64, 64)).shape == (1, 20, side, side)
+    assert 64 // parser.stride == side
+
+
+def test_training_leaves_the_encoders_statistics_and_first_stages_alone() -> None:
+    parser = build_parser({"architecture": "unet", "size": 64})
+    train_mode(parser)
+    before = {name: value.clone() for name, value in parser.net.encoder.state_dict().items()}
+    parser(torch.randn(2, 3, 64, 64)).sum().backward()
+    after = parser.net.encoder.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert parser.net.encoder.model.conv_stem.weight.grad is None
+    assert parser.net.encoder.model.blocks[4][0].conv_pw.weight.grad is not None
+    assert parser.net.decoder.training
 
 
 def test_an_untrained_parser_can_start_at_the_share_of_the_background() -> None:

@@ -15,9 +15,11 @@ from tests.stages.sources.test_photos import two_halves
 from tests.stages.sources.test_video import write_video
 
 
-def run(tmp_path: Path, adapter: str, **card: str) -> Store:
+def run(tmp_path: Path, adapter: str, more: str = "", **card: str) -> Store:
     params = IngestImagesParams(image_size=64, frame_stride=2, max_frames=3)
-    paths = Paths({"raw": tmp_path / "raw", "card": write_card(tmp_path, adapter, **card)})
+    path = write_card(tmp_path, adapter, **card)
+    path.write_text(path.read_text() + more)
+    paths = Paths({"raw": tmp_path / "raw", "card": path})
     runtime = Runtime(work_root=tmp_path / "work", runs_root=tmp_path / "runs")
     ingest_images.run(params, paths, Paths({"views": tmp_path / "views"}), runtime)
     return open_store(tmp_path / "views", "views")
@@ -40,6 +42,21 @@ def test_photos_become_rows_and_a_damaged_one_keeps_its_row_and_reason(tmp_path:
     there = PhotoFrame((0, 10, 64, 53), 64 / 60)
     assert read_photo_frames(store.index) == [there, there, None]
     assert read_photo_frames(store.index.drop(columns=list(FRAME_COLUMNS))) == [None] * 3
+
+
+def test_photos_bring_label_maps_and_those_without_one_are_rejected(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    (raw / "schp").mkdir(parents=True)
+    for name in ("anna", "bert"):
+        Image.fromarray(two_halves()).save(raw / f"{name}.png")
+    height, width = two_halves().shape[:2]
+    Image.fromarray(np.full((height, width), 13, np.uint8)).save(raw / "schp" / "anna.png")
+    store = run(tmp_path, "photos", "labels: schp\nlabel_table: lip\n")
+    assert store.attrs["has_parts"]
+    assert store.attrs["brought_parts"]
+    assert set(np.unique(store["parts"][0])) <= {0, 13}
+    assert store["parts"][0][32, 32] == 13
+    assert store.index["reason"].tolist() == ["", "there is no label map schp/bert.png"]
 
 
 def test_a_video_is_one_subject_with_its_frames_as_views(tmp_path: Path) -> None:

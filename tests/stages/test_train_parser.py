@@ -1,10 +1,14 @@
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+import zarr
 
+from dinar_models.labels import PERSON, UNKNOWN
 from dinar_models.parser import build_parser
 from stages import render_views, segment, train_parser
 from stages._core.runtime import Runtime
@@ -13,14 +17,16 @@ from stages._core.stage import Paths
 from stages._core.store import open_store
 from stages._core.train_loop import TrainLoop
 from stages._core.weights import load_weights
+from stages._data.labelled import BatchRules, LabelledPeople, StepBatches, step_batches
 from stages.sources.card import Card
 from stages.sources.scans import Limits, load_scan
 from tests.stages.raw_scans import write_box_scan
 
 PARAMS = train_parser.TrainParserParams(
     seed=0,
+    image_size=64,
+    datasets=["boxes"],
     size=64,
-    train_size=64,
     images=8,
     val_images=2,
     steps=4,
@@ -96,6 +102,59 @@ def test_segment_takes_the_renders_masks(views: Path, unbroken: Path, tmp_path: 
     assert parsing.index["scan"].tolist() == source.index["scan"].tolist()
 
 
-def test_unlabelled_renders_are_refused(views: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no labelled renders of gate people"):
-        train_parser.People([open_store(views, "views")], "gate", 4, train_parser.rng_for(0, "x"))
+def test_people_of_a_split_that_no_data_set_has_are_refused(views: Path) -> None:
+    with pytest.raises(ValueError, match="no images of gate people in boxes"):
+        LabelledPeople({"boxes": views}, "gate", 4, 64, seed=0)
+
+
+def test_batches_of_another_process_are_those_of_this_one(views: Path) -> None:
+    people = LabelledPeople({"boxes": views}, "train", 4, 64, seed=0)
+    rules = BatchRules(seed=0, batch=2, image_size=32, label_size=16)
+    ahead = list(step_batches(people, rules, range(3, 5), Runtime(workers=2)))
+    here = [StepBatches(people, rules)[step] for step in (3, 4)]
+    assert all(
+        torch.equal(a, b) for pair in zip(ahead, here, strict=True) for a, b in zip(*pair, strict=True)
+    )
+
+
+def test_masks_stand_in_for_labels_and_labels_for_masks(views: Path, tmp_path: Path) -> None:
+    both = LabelledPeople({"boxes": views}, "train", 4, 64, seed=0).take(np.arange(4))
+    masked = altered(views, tmp_path / "masked", parts=UNKNOWN)
+    labelled = altered(views, tmp_path / "labelled", mask=0)
+    _, _, labels = LabelledPeople({"a": masked}, "train", 4, 64, seed=0).take(np.arange(4))
+    assert torch.equal(labels == PERSON, both[1] >= 128)
+    assert set(labels.unique().tolist()) == {0, PERSON}
+    _, mask, _ = LabelledPeople({"a": labelled}, "train", 4, 64, seed=0).take(np.arange(4))
+    assert torch.equal(mask == 255, both[2] > 0)
+
+
+def test_data_sets_that_know_nothing_are_refused(views: Path, tmp_path: Path) -> None:
+    blank = altered(views, tmp_path / "blank", parts=UNKNOWN, mask=0)
+    people = LabelledPeople({"blank": blank}, "train", 4, 64, seed=0)
+    with pytest.raises(ValueError, match="blank: no image has labels or a mask"):
+        people.take(np.arange(1))
+
+
+def test_data_sets_of_other_sizes_and_coarser_labels_join(views: Path, tmp_path: Path) -> None:
+    """One training over a store with classes and one with masks alone, held at another size."""
+    masked = altered(views, tmp_path / "masked", parts=UNKNOWN)
+    params = PARAMS.model_copy(update={"datasets": ["boxes", "masked"], "image_size": 32, "steps": 2})
+    runtime = Runtime(work_root=tmp_path / "work", runs_root=tmp_path / "runs")
+    inputs = Paths({"views.boxes": views, "views.masked": masked})
+    summary = train_parser.run(params, inputs, Paths({"parser": tmp_path / "parser"}), runtime)
+    assert summary["images"] == 8
+
+
+def test_a_data_set_that_is_not_an_input_is_named(views: Path, tmp_path: Path) -> None:
+    params = PARAMS.model_copy(update={"datasets": ["photos"]})
+    with pytest.raises(ValueError, match="'photos' is no input; the inputs are boxes"):
+        train_parser.run(params, Paths({"views.boxes": views}), Paths({"parser": tmp_path / "p"}), Runtime())
+
+
+def altered(views: Path, to: Path, **values: int) -> Path:
+    """A copy of a store some of whose arrays have one value everywhere."""
+    shutil.copytree(views, to)
+    arrays = zarr.open_group(to / "arrays.zarr", mode="r+")
+    for name, value in values.items():
+        arrays[name][:] = value
+    return to

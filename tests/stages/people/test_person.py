@@ -5,7 +5,7 @@ import pytest
 import trimesh
 from trimesh.ray.ray_pyembree import RayMeshIntersector
 
-from dinar_models.parser import CLASSES
+from dinar_models.labels import CLASSES
 from stages._core.seeds import rng_for
 from stages.makehuman.phenotypes import sample_phenotypes
 from stages.makehuman.vertex_order import body_faces
