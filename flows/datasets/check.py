@@ -98,11 +98,17 @@ class Findings:
             lines.append("no sample can be used")
         return self.problems + lines
 
-    def save(self, path: Path) -> None:
-        """Keep it for `list`."""
-        samples = [asdict(s) for s in self.samples]
+    def save(self, path: Path, earlier: Iterable[Sample] = ()) -> None:
+        """Keep it for `list`, with what an earlier check found of parts that this one did not look at."""
+        samples = [asdict(s) for s in (*earlier, *self.samples)]
         found = {"passed": self.passed, "why": self.why_not(), "rejected": self.reasons(), "samples": samples}
         write_file(path, json.dumps(found, indent=1) + "\n")
+
+
+def samples_beside(report: Path, parts: Iterable[str]) -> list[Sample]:
+    """Samples of other parts in a saved report."""
+    saved = json.loads(report.read_text())["samples"] if report.is_file() else []
+    return [Sample(**s) for s in saved if s["part"] not in set(parts)]
 
 
 def check_part(

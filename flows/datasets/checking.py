@@ -8,7 +8,14 @@ from rich.table import Table
 
 from dinar_models.body import BodyModel
 from flows.datasets.catalog import DatasetError, Places
-from flows.datasets.check import DRY_SAMPLES, Findings, Sample, check_part, count_samples
+from flows.datasets.check import (
+    DRY_SAMPLES,
+    Findings,
+    Sample,
+    check_part,
+    count_samples,
+    samples_beside,
+)
 from flows.datasets.sheet import write_sheets
 from stages._core.runtime import Runtime
 
@@ -58,7 +65,8 @@ def check_dataset(
         found.missing |= one.missing
         found.problems += [f"{part}: {p}" if len(parts) > 1 else p for p in one.problems]
         rows += [(sample, stores) for sample in one.samples]
-    _finish(places, name, found, rows, sheet_samples, console)
+    earlier = samples_beside(places.report(name), parts) if raw_of is not None else []
+    _finish(places, name, found, rows, sheet_samples, console, earlier)
     return found.passed
 
 
@@ -69,9 +77,10 @@ def _finish(
     rows: list[tuple[Sample, Path]],
     most: int,
     console: Console,
+    earlier: Sequence[Sample] = (),
 ) -> None:
     """Keep what was found, draw it, say it."""
-    found.save(places.report(name))
+    found.save(places.report(name), earlier)
     pages = _draw(places, name, rows, most)
     show_findings(name, found, console)
     for page in pages:

@@ -30,7 +30,7 @@ def remove_dataset(places: Places, name: str, *, keep_raw: bool, force: bool) ->
     """
     _refuse(places, name, force)
     enabled = load_enabled(places.enabled)
-    parts = sorted({*enabled.parts(name), *places.raw_parts(name)}) or [name]
+    parts = sorted({name, *enabled.parts(name), *places.raw_parts(name)})  # it may have been whole once
     named = [section for section, names in datasets_in_params(places.params).items() if name in names]
     if named:
         drop_from_params(places.params, name)
@@ -41,10 +41,10 @@ def remove_dataset(places: Places, name: str, *, keep_raw: bool, force: bool) ->
     if not keep_raw:
         for part in parts:
             engine.untrack(places.raw(part), places.root)
-        cards = {places.card(part) for part in (name, *parts)}
+        cards = {places.card(part) for part in parts}
         doomed += [*(places.raw(part) for part in parts), *sorted(cards)]
     gone = [path for path in doomed if _delete(path)]
-    engine.forget({name, *parts}, places.root)
+    engine.forget({*parts}, places.root)
     return gone
 
 
