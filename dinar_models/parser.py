@@ -1,7 +1,7 @@
 """Human parsing: a small encoder–decoder that gives every pixel one of CIHP's 20 classes."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import segmentation_models_pytorch as smp
 import torch
@@ -111,6 +111,20 @@ def start_at_prior(parser: Parser, background: float = 0.85) -> None:
     bias[0] = math.log(background)
 
 
+class Parsed(NamedTuple):
+    """What the parser says of images.
+
+    Attributes:
+        parts: class of each pixel.
+        kinds: the most probable class besides background, for those who know better where the person is.
+        foreground: probability that a pixel belongs to a person.
+    """
+
+    parts: UInt8[Tensor, "*n h w"]
+    kinds: UInt8[Tensor, "*n h w"]
+    foreground: Float[Tensor, "*n h w"]
+
+
 @torch.no_grad()
 def parse_images(
     parser: Parser,
@@ -118,38 +132,37 @@ def parse_images(
     batch: int = 8,
     device: str = "cpu",
     labels: UInt8[Tensor, "n h w"] | None = None,
-) -> tuple[UInt8[Tensor, "n h w"], Float[Tensor, "n h w"]]:
-    """Class of each pixel, and the probability that it belongs to a person, of photos or renders.
+) -> Parsed:
+    """Classes of photos or renders.
 
     Args:
-        labels: what is known of the pixels (dinar_models/labels.py); only classes that agree with it are given.
+        labels: what is known of the pixels (dinar_models/labels.py); only classes that agree with it become parts.
     """
-    parts, foreground = [], []
+    rows = []
     for start in range(0, len(rgb), batch):
-        rows = slice(start, start + batch)
-        x = rgb[rows].to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        chosen = slice(start, start + batch)
+        x = rgb[chosen].to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
         resized = F.interpolate(x, (parser.size, parser.size), mode="bilinear", antialias=True)
         logits = parser(resized.contiguous(memory_format=torch.channels_last)).float()
         probability = F.interpolate(logits, x.shape[2:], mode="bilinear").softmax(dim=1).cpu()
-        foreground.append(1 - probability[:, 0])
+        allowed = probability
         if labels is not None:
-            probability = torch.where(allowed_classes(labels[rows]), probability, -1.0)
-        parts.append(probability.argmax(dim=1).to(torch.uint8))
-    return torch.cat(parts), torch.cat(foreground)
+            allowed = torch.where(allowed_classes(labels[chosen]), probability, -1.0)
+        parts, kinds = allowed.argmax(dim=1), probability[:, 1:].argmax(dim=1) + 1
+        rows.append((parts.to(torch.uint8), kinds.to(torch.uint8), 1 - probability[:, 0]))
+    return Parsed(*(torch.cat(tensors) for tensors in zip(*rows, strict=True)))
 
 
 @torch.no_grad()
-def parse_crop(
-    parser: Parser, image: UInt8[Tensor, "h w 3"], crop: Crop, device: str = "cpu"
-) -> tuple[UInt8[Tensor, "h w"], Float[Tensor, "h w"]]:
+def parse_crop(parser: Parser, image: UInt8[Tensor, "h w 3"], crop: Crop, device: str = "cpu") -> Parsed:
     """Parse one square of an image and put the answer back; background outside. Beyond the image is white."""
     planar = image.permute(2, 0, 1)[None].float()
     small = crop_image(planar, crop, parser.size, fill=255.0).round().clamp(0, 255).to(torch.uint8)
-    parts, foreground = parse_images(parser, small.permute(0, 2, 3, 1).contiguous(), device=device)
+    parts, kinds, foreground = parse_images(parser, small.permute(0, 2, 3, 1).contiguous(), device=device)
     grid = crop_grid(crop, image.shape[0], image.shape[1])
-    labels = F.grid_sample(parts[:, None].float(), grid, mode="nearest", align_corners=False)[0, 0]
-    probability = F.grid_sample(foreground[:, None], grid, align_corners=False)[0, 0]
-    return labels.to(torch.uint8), probability
+    both = torch.stack([parts, kinds], dim=1).float()
+    both = F.grid_sample(both, grid, mode="nearest", align_corners=False)[0].to(torch.uint8)
+    return Parsed(both[0], both[1], F.grid_sample(foreground[:, None], grid, align_corners=False)[0, 0])
 
 
 def crop_grid(crop: Crop, height: int, width: int) -> Float[Tensor, "1 h w 2"]:
@@ -170,14 +183,14 @@ def closer_crop(person: Float[Tensor, "h w"]) -> Crop | None:
 @torch.no_grad()
 def parse_closely(
     parser: Parser, rgb: UInt8[Tensor, "n h w 3"], batch: int = 8, device: str = "cpu"
-) -> tuple[UInt8[Tensor, "n h w"], Float[Tensor, "n h w"]]:
-    """As parse_images; small people are parsed again in the square around them, as large as in training."""
-    parts, foreground = parse_images(parser, rgb, batch, device)
+) -> UInt8[Tensor, "n h w"]:
+    """The parts; small people are parsed again in the square around them, as large as in training."""
+    parts, _, foreground = parse_images(parser, rgb, batch, device)
     for i, image in enumerate(rgb):
         crop = closer_crop(torch.from_numpy(largest_person(foreground[i].float().numpy())))
         if crop is not None:
-            parts[i], foreground[i] = parse_crop(parser, image, crop, device)
-    return parts, foreground
+            parts[i] = parse_crop(parser, image, crop, device).parts
+    return parts
 
 
 def confusion_matrix(

@@ -1,7 +1,7 @@
 """Views → parsing: the class of every pixel and the one mask that every later stage uses.
 
 Where classes come from: label maps of others that the data set brought (`trust_source_parts`), where they say; the
-parser everywhere else.
+parser everywhere else. In photos the mask decides what is background: it knows more than the parser.
 
 Where the mask comes from, in this order:
 
@@ -29,12 +29,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
 
 from dinar_models.cameras import crop_image, mask_box, square_crop
 from dinar_models.labels import UNKNOWN
 from dinar_models.masks import firm, follow_edges, largest_person
-from dinar_models.parser import Parser, build_parser, closer_crop, crop_grid, parse_crop, parse_images
+from dinar_models.parser import (
+    Parsed,
+    Parser,
+    build_parser,
+    closer_crop,
+    crop_grid,
+    parse_crop,
+    parse_images,
+)
 from stages._core.cli import main
 from stages._core.digests import work_key
 from stages._core.params import StageParams
@@ -147,24 +154,24 @@ def segment_images(
         labels: (N, H, W) uint8 label maps of others (dinar_models/labels.py), UNKNOWN where they do not say.
 
     Returns:
-        parts (N, H, W) uint8, CIHP; mask (N, H, W) uint8, 0–255. Where the mask is the parser's own, parts
-        outside it are background.
+        parts (N, H, W) uint8, CIHP; mask (N, H, W) uint8, 0–255. Where the mask was made here, classes are background
+        outside it and nowhere else.
     """
     mask = np.zeros(rgb.shape[:3], np.uint8) if known is None else known.copy()
     said = np.full(rgb.shape[:3], UNKNOWN, np.uint8) if labels is None else labels
     unmasked = ~mask.any(axis=(1, 2))
     mask[unmasked] = np.where((said[unmasked] != 0) & (said[unmasked] != UNKNOWN), 255, 0).astype(np.uint8)
     with autocast(device, dtype):
-        parts, foreground = parse_images(
-            parser, torch.from_numpy(rgb), batch, device, None if labels is None else torch.from_numpy(labels)
-        )
+        known_labels = None if labels is None else torch.from_numpy(labels)
+        seen = parse_images(parser, torch.from_numpy(rgb), batch, device, known_labels)
+        parts = seen.parts.numpy()
         for i, image in enumerate(rgb):
             if not mask[i].any():
-                parts[i], person = _segment_photo(parser, image, parts[i], foreground[i], prior, device)
-                mask[i] = (person * 255 + 0.5).astype(np.uint8)
+                one = Parsed(*(tensor[i] for tensor in seen))
+                parts[i], mask[i] = _segment_photo(parser, image, one, prior, device)
             elif (said[i] == UNKNOWN).all():
                 parts[i] = _parse_masked(parser, image, parts[i], mask[i], device)
-    return parts.numpy(), mask
+    return parts, mask
 
 
 @functools.lru_cache(maxsize=2)
@@ -211,21 +218,17 @@ def _pose() -> Any:
 
 
 def _segment_photo(
-    parser: Parser,
-    image: np.ndarray,
-    parts: Tensor,
-    foreground: Tensor,
-    prior: PersonPrior | None,
-    device: str,
-) -> tuple[Tensor, np.ndarray]:
-    """Classes and soft mask of a photo of which nothing is known."""
+    parser: Parser, image: np.ndarray, seen: Parsed, prior: PersonPrior | None, device: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Classes and mask of a photo of which nothing is known. The mask decides where the classes are background."""
     opinion = None if prior is None else second_look(image, prior)
-    person = join_opinions(foreground.float().numpy(), opinion, image)
+    person = join_opinions(seen.foreground.numpy(), opinion, image)
     crop = closer_crop(torch.from_numpy(person))
     if crop is not None:
-        parts, foreground = parse_crop(parser, torch.from_numpy(image), crop, device)
-        person = join_opinions(foreground.float().numpy(), opinion, image)
-    return torch.where(torch.from_numpy(person) > 0, parts, 0), person
+        seen = parse_crop(parser, torch.from_numpy(image), crop, device)
+        person = join_opinions(seen.foreground.numpy(), opinion, image)
+    mask = (person * 255 + 0.5).astype(np.uint8)
+    return np.where(mask >= 128, seen.kinds.numpy(), 0).astype(np.uint8), mask
 
 
 def join_opinions(parser: np.ndarray, prior: np.ndarray | None, rgb: np.ndarray) -> np.ndarray:
@@ -234,10 +237,14 @@ def join_opinions(parser: np.ndarray, prior: np.ndarray | None, rgb: np.ndarray)
     return largest_person(firm(follow_edges(largest_person(mean.astype(np.float32)), rgb)))
 
 
-def _parse_masked(parser: Parser, image: np.ndarray, parts: Tensor, mask: np.ndarray, device: str) -> Tensor:
+def _parse_masked(
+    parser: Parser, image: np.ndarray, parts: np.ndarray, mask: np.ndarray, device: str
+) -> np.ndarray:
     """Classes of a person whose mask is known."""
     crop = closer_crop(torch.from_numpy(mask).float() / 255)
-    return parts if crop is None else parse_crop(parser, torch.from_numpy(image), crop, device)[0]
+    if crop is None:
+        return parts
+    return parse_crop(parser, torch.from_numpy(image), crop, device).parts.numpy()
 
 
 STAGE = Stage("segment", SegmentParams, inputs=("views", "parser"), outputs=("parsing",), run=run)

@@ -154,7 +154,7 @@ def validate(
     photos = photograph_pieces(
         UNSEEN_PHOTOGRAPHS, len(rgb), params.image_size, generator=generator, recolour=False
     )
-    parts, _ = parse_closely(parser, paste_people(rgb, mask, photos), device=runtime.device)
+    parts = parse_closely(parser, paste_people(rgb, mask, photos), device=runtime.device)
     scores = parsing_scores(parts, at_level(labels, "classes"))
     log.info("train_parser: %s", ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
     return scores

@@ -53,10 +53,11 @@ def test_confusing_arms_costs_the_fine_score_only() -> None:
 def test_images_of_another_size_are_parsed_at_the_parsers_own() -> None:
     rgb = torch.zeros(3, 16, 16, 3, dtype=torch.uint8)
     rgb[1, :, :8, 0] = 255
-    parts, foreground = parse_images(RedIsHair(), rgb, batch=2)
+    parts, kinds, foreground = parse_images(RedIsHair(), rgb, batch=2)
     assert parts.shape == (3, 16, 16)
     assert set(parts[1, :, :7].flatten().tolist()) == {2}
     assert set(parts[1, :, 9:].flatten().tolist()) == {0}
+    assert set(kinds[1].flatten().tolist()) <= {1, 2}  # never background
     assert foreground[1, 8, 0] > 0.99
     assert foreground[0].max() < 0.01
 
@@ -67,7 +68,7 @@ def test_what_is_known_of_a_pixel_binds_and_leaves_the_rest_to_the_parser() -> N
     labels = torch.full((1, 16, 16), UNKNOWN, dtype=torch.uint8)
     labels[:, :, :4] = PERSON
     labels[:, :, 12:] = CLASSES.index("skirt")
-    parts, _ = parse_images(RedIsHair(), rgb, labels=labels)
+    parts, _, _ = parse_images(RedIsHair(), rgb, labels=labels)
     hair = CLASSES.index("hair")
     assert parts[0, 2, [1, 6, 14]].tolist() == [hair, hair, CLASSES.index("skirt")]
     assert parts[0, 14, [6, 14]].tolist() == [0, CLASSES.index("skirt")]
@@ -78,7 +79,7 @@ def test_a_parsed_crop_is_put_back_in_place() -> None:
     image = torch.zeros(40, 60, 3, dtype=torch.uint8)
     image[10:20, 30:40, 0] = 255
     crop = Crop(torch.tensor([25.0]), torch.tensor([5.0]), torch.tensor([20.0]))
-    parts, foreground = parse_crop(RedIsHair(20), image, crop)
+    parts, _, foreground = parse_crop(RedIsHair(20), image, crop)
     expected = torch.zeros(40, 60, dtype=torch.uint8)
     expected[10:20, 30:40] = 2
     assert torch.equal(parts, expected)
@@ -89,8 +90,8 @@ def test_a_parsed_crop_is_put_back_in_place() -> None:
 def test_small_people_are_parsed_again_closer() -> None:
     rgb = torch.zeros(1, 128, 128, 3, dtype=torch.uint8)
     rgb[0, 41:66, 25:50, 0] = 255
-    once, _ = parse_images(RedIsHair(32), rgb)
-    twice, _ = parse_closely(RedIsHair(32), rgb)
+    once = parse_images(RedIsHair(32), rgb).parts
+    twice = parse_closely(RedIsHair(32), rgb)
     red = rgb[..., 0] > 127
     assert ((once == 2) != red).sum() > 3 * ((twice == 2) != red).sum()
 

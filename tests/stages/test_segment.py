@@ -32,6 +32,19 @@ def test_without_a_mask_the_parser_decides_and_parts_end_where_the_mask_does() -
     assert parts[0, 1, 62] == 0
 
 
+def test_in_photos_the_mask_decides_where_the_background_is() -> None:
+    def person(rgb: np.ndarray) -> np.ndarray:
+        return np.pad(np.ones((40, 40), np.float32), 12)
+
+    rgb = red_square(64, 12, 12, 40)
+    rgb[0, 30:34, 30:34] = 0  # the parser sees a hole in the person,
+    rgb[0, :4, :4, 0] = 255  # and someone in the corner
+    parts, mask = segment_images(RedIsHair(64), rgb, None, person)
+    np.testing.assert_array_equal(parts > 0, mask >= 128)
+    assert parts[0, 32, 32] > 0
+    assert parts[0, 1, 1] == 0
+
+
 def test_where_the_prior_sees_nobody_there_is_nobody() -> None:
     def nobody(rgb: np.ndarray) -> np.ndarray:
         return np.zeros(rgb.shape[:2], np.float32)
