@@ -31,7 +31,7 @@ from tests.stages.raw_scans import write_box_scan
 def add(places: Places, path: Path, runtime: Runtime, **more: object) -> tuple[bool, str]:
     """Add the data set `mine`; whether it was enabled, and what was said."""
     console = Console(file=io.StringIO(), width=200)
-    request = Request("mine", path, {"adapter": "scans"}, **more)  # type: ignore[arg-type]
+    request = Request("mine", path, {"adapter": "scans", "facing": "+z"}, **more)  # type: ignore[arg-type]
     done = add_dataset(places, request, runtime, console)
     return done, console.file.getvalue()  # type: ignore[attr-defined]
 

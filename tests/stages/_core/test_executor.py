@@ -13,7 +13,7 @@ from tests.stages.dask_processes import wait_until
 ROOT = Path(__file__).parents[3]
 
 SLEEPERS = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from stages._core.executor import map_shards
 from stages._core.runtime import Runtime
@@ -23,6 +23,7 @@ def sleep(folder):
     time.sleep(120)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests in the background ignores it
     map_shards(sleep, [sys.argv[1]] * 2, Runtime(workers=2, work_root=Path(sys.argv[2])), "sleeping")
 """
 
