@@ -69,7 +69,7 @@ def test_a_data_set_that_fails_is_kept_with_its_reasons_and_nothing_else_is_touc
     before = places.enabled.read_text(), places.params.read_text()
     done, said = add(places, boxes, runtime, train=True)
     assert not done
-    assert "rejected: keypoints: no person found" in said
+    assert "rejected: keypoints: no person was found" in said
     assert "the other samples were not tried" in said
     assert (places.enabled.read_text(), places.params.read_text()) == before
     assert places.report("mine").with_suffix(".png").is_file()
