@@ -9,7 +9,7 @@ from PIL import Image
 
 from flows.datasets.check import Findings, Sample, outcomes, samples_beside
 from flows.datasets.sheet import CELL, choose, write_sheets
-from tests.stages.tiny_world import make_world
+from tests.stages.tiny_world import save_store
 
 
 def sample(name: str, reason: str = "", part: str = "mh") -> Sample:
@@ -77,13 +77,24 @@ def test_the_sheet_is_bounded_and_shows_what_was_rejected_first(bad: int, good: 
     assert shown.count(False) == min(bad, max(most // 2, most - good))
 
 
-def test_a_sheet_has_a_row_for_each_sample_and_grey_where_nothing_was_made(
-    tiny_body: Path, tmp_path: Path
-) -> None:
-    world = make_world(tmp_path / "world", tiny_body)
-    rows = [(sample("a0"), world.paths["views"].parent), (sample("z", "the file is damaged"), tmp_path)]
+def test_a_sheet_has_a_row_for_each_sample_and_grey_where_nothing_was_made(tmp_path: Path) -> None:
+    """The good sample's image is red in its left half; of the other there is none."""
+    rgb = np.full((1, 16, 16, 3), 255, np.uint8)
+    rgb[:, :, :8] = (255, 0, 0)
+    blank = np.zeros((1, 16, 16), np.uint8)
+    camera = {"K": np.eye(3)[None], "R": np.eye(3)[None], "T": np.zeros((1, 3))}
+    arrays = {
+        "rgb": rgb,
+        "mask": blank,
+        "parts": blank,
+        **{k: v.astype(np.float32) for k, v in camera.items()},
+    }
+    index = pd.DataFrame([("a", "a0", "train")], columns=["subject", "scan", "split"])
+    save_store(tmp_path / "good" / "views", "views", index, arrays)
+    rows = [(sample("a0"), tmp_path / "good"), (sample("z", "the file is damaged"), tmp_path / "bad")]
     (page,) = write_sheets(tmp_path / "mh.png", rows, None, most=10)
     sheet = np.asarray(Image.open(page))
-    views = sheet[22 + CELL + 4 :][:CELL, :CELL]  # the good one is second
-    assert (sheet[22 : 22 + CELL, :CELL] == 235).all()
-    assert 0.05 < (views.mean(axis=-1) < 250).mean() < 0.5
+    rejected, good = sheet[22:][:CELL, :CELL], sheet[22 + CELL + 4 :][:CELL, :CELL]
+    assert (rejected == 235).all()
+    assert (good[:, : CELL // 2 - 10] == (255, 0, 0)).all()
+    assert (good[:, CELL // 2 + 10 :] == 255).all()
