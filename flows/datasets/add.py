@@ -1,7 +1,8 @@
 """`dinar dataset add` and `update`: bring data in, try them, and only then let the graph run on them."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -72,6 +73,7 @@ def add_dataset(places: Places, request: Request, runtime: Runtime, console: Con
             for part in parts:
                 engine.track(places.raw(part), places.root)
         if not check_dataset(places, name, runtime, console, parts=parts):
+            console.print(f"{name} is not enabled; mend the data or the card, then run `add` again")
             return False
         _enable(places, name, card, parts)
         console.print(f"{name} is enabled; `dinar repro` runs the graph on it")
@@ -294,15 +296,10 @@ def _relative(places: Places, path: Path) -> Path:
     return path.relative_to(places.root)
 
 
-class _resumable:
+@contextmanager
+def _resumable(command: str) -> Iterator[None]:
     """An interruption says how to go on."""
-
-    def __init__(self, command: str) -> None:
-        self.command = command
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if kind is KeyboardInterrupt:
-            raise DatasetError(f"interrupted; nothing was enabled: `{self.command} …` goes on") from None
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise DatasetError(f"interrupted; nothing was enabled: `{command} …` goes on") from None
