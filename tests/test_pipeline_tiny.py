@@ -107,7 +107,7 @@ def _run(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *command],
         cwd=root,
-        env=engine.environment(),
+        env=engine.environment() | {"COLUMNS": "200"},  # tables do not wrap
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
