@@ -162,8 +162,13 @@ def make_card(values: dict[str, Any]) -> Card:
     try:
         return Card.model_validate(values)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
-        raise DatasetError("; ".join(lines)) from None
+        raise DatasetError("; ".join(map(_sentence, error.errors()))) from None
+
+
+def _sentence(mistake: Any) -> str:
+    """Field, what is allowed, and what was given where that is one value."""
+    got = "" if isinstance(mistake["input"], dict) else f", got {mistake['input']!r}"
+    return f"{'.'.join(map(str, mistake['loc'])) or 'card'}: {mistake['msg']}{got}"
 
 
 def card_text(card: Card) -> str:

@@ -10,8 +10,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from stages.sources.card import ADAPTERS, Card
-
 ROOT = Path(__file__).parents[2]
 
 app = typer.Typer(no_args_is_help=True, help="Data sets: add, check, list, update, remove.")
@@ -22,26 +20,21 @@ Name = Annotated[str, typer.Argument(help="lowercase letters, digits, _ and -")]
 PathOption = Annotated[Path, typer.Option("--path", help="a folder, a file, a .zip or a .tar")]
 
 
-def _field(name: str) -> Any:
-    """An option for a field of the card."""
-    return typer.Option(help=Card.model_fields[name].description)
-
-
 @app.command("add")
 def add(
     name: Name,
-    adapter: Annotated[str, typer.Option(help=", ".join(ADAPTERS))],
+    adapter: Annotated[str, typer.Option(help="scans, photos, video or people_snapshot")],
     path: PathOption,
     link: Annotated[bool, typer.Option("--link", help="leave the data where they are")] = False,
     part_size: Annotated[int | None, typer.Option(help="samples in a part, at least; large sets")] = None,
     train: Annotated[bool, typer.Option("--train", help="learn from it: name it in params.yaml")] = False,
-    licence: Annotated[str | None, _field("licence")] = None,
-    title: Annotated[str | None, _field("title")] = None,
-    citation: Annotated[str | None, _field("citation")] = None,
-    units: Annotated[str | None, _field("units")] = None,
-    up: Annotated[str | None, _field("up")] = None,
-    facing: Annotated[str | None, _field("facing")] = None,
-    subject: Annotated[str | None, _field("subject")] = None,
+    licence: Annotated[str | None, typer.Option(help="SPDX name or a sentence")] = None,
+    title: Annotated[str | None, typer.Option(help="what it shows")] = None,
+    citation: Annotated[str | None, typer.Option(help="whom to cite")] = None,
+    units: Annotated[str | None, typer.Option(help="of meshes: m, cm, mm or auto")] = None,
+    up: Annotated[str | None, typer.Option(help="vertical axis of meshes")] = None,
+    facing: Annotated[str | None, typer.Option(help="where people look in meshes")] = None,
+    subject: Annotated[str | None, typer.Option(help="how a scan's name tells its subject")] = None,
     split: Annotated[str | None, typer.Option(help="a rule of the card, or a CSV in the raw data")] = None,
     more: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="any other field of the card")
