@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as ms_ssim_measure
 
@@ -60,23 +60,6 @@ def kernel_distance(
         y = second[torch.from_numpy(rng.choice(len(second), size, replace=False))].double()
         values.append(_mmd(x, y))
     return float(np.mean(values))
-
-
-def confusion(
-    predicted: Integer[np.ndarray, "n"], truth: Integer[np.ndarray, "n"], classes: int
-) -> np.ndarray:
-    """(classes, classes) counts, rows = truth; truths outside the classes are ignored."""
-    keep = truth < classes
-    joint = truth[keep].astype(np.int64) * classes + predicted[keep].astype(np.int64)
-    return np.bincount(joint, minlength=classes * classes).reshape(classes, classes)
-
-
-def mean_iou(counts: np.ndarray) -> float:
-    """Mean intersection over union of the classes that occur in truth or prediction."""
-    overlap = np.diag(counts)
-    union = counts.sum(0) + counts.sum(1) - overlap
-    occurs = union > 0
-    return float((overlap[occurs] / union[occurs]).mean())
 
 
 def mask_iou(first: Bool[np.ndarray, "*s"], second: Bool[np.ndarray, "*s"]) -> float:

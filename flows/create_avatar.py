@@ -35,10 +35,10 @@ from stages._core.precision import resolve_dtype
 from stages._core.publish import publish
 from stages._core.seeds import generator_for
 from stages._data.models import AvatarModels, load_models, load_nets, load_surface
+from stages._data.segmentation import load_parser
 from stages.fit_body import FitBodyParams, fit_photos, judge, load_body
 from stages.reconstruct import ReconstructParams
 from stages.reporting.pictures import body_overlay, texture_image
-from stages.segment import load_parser
 from stages.sources.photos import PhotoError
 
 DATA = Path(__file__).parents[1] / "data"

@@ -10,10 +10,10 @@ from dinar_models.cameras import Camera
 from dinar_models.fitting.observations import Observations
 from dinar_models.keypoints import MEDIAPIPE
 from dinar_models.parser import Parser
+from stages._data.segmentation import INDISTINCT, SMALLEST_PERSON, pose_prior, segment_images
 from stages.detect_keypoints import DetectKeypointsParams
 from stages.detection.holistic import Detection, quiet
 from stages.detection.person import SEEN, PersonFinder, seen_length
-from stages.segment import INDISTINCT, SMALLEST_PERSON, pose_prior, segment_images
 from stages.sources.photos import Photo, PhotoError, load_photo
 
 PHOTO_SIZE = 1024

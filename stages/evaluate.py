@@ -2,7 +2,7 @@
 
 Protocol: an avatar is made from the single-view fit of its input view. The same view is the input; novel views are
 the others of that scan, each with the body and camera of its own single-view fit. Images are the square crops
-on white. A view without a fit is left out and counted.
+on white. A view without a fit is left out and counted. Parsing is measured on the same people before photographs.
 """
 
 import json
@@ -27,13 +27,17 @@ from stages._core.digests import work_key
 from stages._core.params import StageParams
 from stages._core.publish import write_file
 from stages._core.runtime import Runtime
+from stages._core.seeds import generator_for
 from stages._core.shards import ShardResult, build_store
 from stages._core.stage import Paths, Stage, Summary
 from stages._core.store import Store, open_store
 from stages._core.weights import load_weights, read_body_digests
 from stages._data.images import read_bodies, read_cameras, read_crops
-from stages.evaluation.fits import fit_table, parsing_table
+from stages._data.labelled import LabelledPeople
+from stages._data.segmentation import load_parser, pose_prior
+from stages.evaluation.fits import fit_table
 from stages.evaluation.images import features, image_table, kernel_estimate, reference_features
+from stages.evaluation.parsing import parsing_table
 from stages.people.truth import open_truth
 
 VIEWS_PER_SHARD = 16
@@ -49,6 +53,7 @@ class EvaluateParams(StageParams):
     kid_subset: int = Field(100, ge=2, description="samples of each side per estimate of kid_effnet")
     kid_draws: int = Field(40, ge=1, description="estimates averaged, and halves for the interval")
     kid_reference: int = Field(512, ge=2, description="views of train people that renders are compared with")
+    parsing_images: int = Field(128, ge=1, description="images of each split that are put before photographs")
     max_reject_ratio: float = Field(0.3, ge=0, le=1, description="share of views that may be rejected")
 
 
@@ -71,7 +76,8 @@ def run(params: EvaluateParams, inputs: Paths, outputs: Paths, runtime: Runtime)
     views = open_store(inputs[f"views.{params.datasets[0]}"], "views")
     real = reference_features(views, params.kid_reference, params.seed)
     for split, name in (("test", "metrics"), ("gate", "gate")):
-        table = {**measure_images(renders, split, params, real), **measure_data(split, params, inputs)}
+        table = {**measure_images(renders, split, params, real), **measure_fits(split, params, inputs)}
+        table["parsing"] = measure_parsing(split, params, inputs, runtime)
         write_file(outputs[name], json.dumps(rounded(table), indent=1) + "\n")
     return {"views": summary["rows"], "without_fit": summary["not_ok"]}
 
@@ -158,8 +164,8 @@ def measure_images(renders: Store, split: str, params: EvaluateParams, real: tor
     }
 
 
-def measure_data(split: str, params: EvaluateParams, inputs: Paths) -> dict[str, Any]:
-    """fit and parsing of one split, of the first data set, whose truth is known."""
+def measure_fits(split: str, params: EvaluateParams, inputs: Paths) -> dict[str, Any]:
+    """The fits of one split, of the first data set, whose truth is known."""
     name = params.datasets[0]
     views = open_store(inputs[f"views.{name}"], "views")
     parsing = open_store(inputs[f"parsing.{name}"], "parsing")
@@ -181,9 +187,21 @@ def measure_data(split: str, params: EvaluateParams, inputs: Paths) -> dict[str,
         "fit": {
             "single_view": measure(single, alone, view_rows),
             "multi_view": {key: multi[key] for key in ("pve_mm", "iou")},
-        },
-        "parsing": parsing_table(views, parsing, views.ok_rows(split).tolist()),
+        }
     }
+
+
+def measure_parsing(split: str, params: EvaluateParams, inputs: Paths, runtime: Runtime) -> dict[str, Any]:
+    """The parsing of one split, of the first data set, by the rule of photos (stages/_data/segmentation.py)."""
+    name = params.datasets[0]
+    views = inputs[f"views.{name}"]
+    people = None
+    if len(open_store(views, "views").ok_rows(split)):
+        people = LabelledPeople({name: views}, split, params.parsing_images, params.image_size, params.seed)
+    generator = generator_for(params.seed, "evaluate", "backgrounds", split)
+    return parsing_table(
+        load_parser(inputs["parser"], runtime.device), people, pose_prior, generator, runtime.device
+    )
 
 
 def rounded(table: Any) -> Any:
@@ -201,7 +219,8 @@ STAGE = Stage(
     "evaluate",
     EvaluateParams,
     inputs=(
-        "avatars", "views.*", "parsing.*", "bodies.*", "bodies_single.*", "body", "avatar", "truth.*",
+        "avatars", "views.*", "parsing.*", "bodies.*", "bodies_single.*", "body", "avatar", "parser",
+        "truth.*",
     ),
     outputs=("metrics", "gate", "renders"),
     run=run,

@@ -13,9 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dinar_models.augment import paste_people
 from dinar_models.backbones import efficientnet_lite0_state
-from dinar_models.backgrounds import UNSEEN_PHOTOGRAPHS, photograph_pieces
 from dinar_models.labels import LEVELS, at_level
 from dinar_models.parser import (
     Parser,
@@ -37,7 +35,7 @@ from stages._core.seeds import derive_seed, generator_for
 from stages._core.stage import Paths, Stage, Summary
 from stages._core.train_loop import TrainLoop
 from stages._core.weights import save_weights
-from stages._data.labelled import BatchRules, LabelledPeople, step_batches
+from stages._data.labelled import BatchRules, LabelledPeople, before_photographs, step_batches
 
 log = logging.getLogger(__name__)
 
@@ -149,13 +147,8 @@ def validate(
 ) -> dict[str, float]:
     """{miou, miou_coarse, foreground_iou} on val people before photographs that training never uses."""
     people = LabelledPeople(paths, "val", params.val_images, params.image_size, params.seed)
-    rgb, mask, labels = people.take(np.arange(len(people)))
-    generator = generator_for(params.seed, "train_parser", "val backgrounds")
-    photos = photograph_pieces(
-        UNSEEN_PHOTOGRAPHS, len(rgb), params.image_size, generator=generator, recolour=False
-    )
-    parts = parse_closely(parser, paste_people(rgb, mask, photos), device=runtime.device)
-    scores = parsing_scores(parts, at_level(labels, "classes"))
+    rgb, labels = before_photographs(people, generator_for(params.seed, "train_parser", "val backgrounds"))
+    scores = parsing_scores(parse_closely(parser, rgb, device=runtime.device), labels)
     log.info("train_parser: %s", ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
     return scores
 

@@ -12,8 +12,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dinar_models.augment import augment_batch
-from dinar_models.labels import PERSON, UNKNOWN
+from dinar_models.augment import augment_batch, paste_people
+from dinar_models.backgrounds import UNSEEN_PHOTOGRAPHS, photograph_pieces
+from dinar_models.labels import PERSON, UNKNOWN, at_level
 from stages._core.runtime import Runtime
 from stages._core.seeds import generator_for, rng_for
 from stages._core.store import Store, open_store
@@ -83,6 +84,15 @@ class LabelledPeople:
                 f"{', '.join(self.paths)}: no image has labels or a mask; take these data sets off the parser's list"
             )
         return rgb, mask, labels
+
+
+def before_photographs(
+    people: LabelledPeople, generator: torch.Generator
+) -> tuple[UInt8[Tensor, "n h w 3"], UInt8[Tensor, "n h w"]]:
+    """All these people before photographs that no training uses, and their classes."""
+    rgb, mask, labels = people.take(np.arange(len(people)))
+    photos = photograph_pieces(UNSEEN_PHOTOGRAPHS, len(rgb), people.size, generator=generator, recolour=False)
+    return paste_people(rgb, mask, photos), at_level(labels, "classes")
 
 
 class StepBatches(Dataset):

@@ -48,13 +48,6 @@ def test_kernel_distance_by_hand():
     assert value == pytest.approx(1 + 343 - 2 * (1 + 1 + 27 + 64) / 4)
 
 
-def test_iou_from_a_confusion_matrix():
-    truth, predicted = np.array([0, 0, 1, 1, 255]), np.array([0, 1, 1, 1, 0])
-    counts = metrics.confusion(predicted, truth, 3)
-    assert counts.sum() == 4
-    assert metrics.mean_iou(counts) == pytest.approx((1 / 2 + 2 / 3) / 2)
-
-
 def test_mask_iou():
     first, second = np.array([True, True, False]), np.array([False, True, True])
     assert metrics.mask_iou(first, second) == pytest.approx(1 / 3)

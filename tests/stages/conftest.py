@@ -58,7 +58,7 @@ def measured(world: World, avatars: Path, tmp_path_factory: pytest.TempPathFacto
     made = {"avatars": avatars, "bodies_single.tiny": root / "single"}
     outputs = Paths({name: root / name for name in evaluate.STAGE.outputs})
     runtime = Runtime(work_root=root / "work", runs_root=root / "runs")
-    inputs = world.inputs(*names, "body", "avatar", **made)
+    inputs = world.inputs(*names, "body", "avatar", "parser", **made)
     return Measured(outputs, evaluate.run(params, inputs, outputs, runtime))
 
 

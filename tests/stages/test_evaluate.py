@@ -1,10 +1,8 @@
 """Metrics against what is known: fits that are the truth, parsing that is the truth, renders compared by hand."""
 
 import json
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -13,8 +11,9 @@ from dinar_models.metrics import psnr
 from dinar_models.rasterize.embree import EmbreeRasterizer
 from stages import evaluate as stage
 from stages._core.store import Store, open_store
-from stages.evaluation.fits import fit_table, parsing_table
+from stages.evaluation.fits import fit_table
 from stages.evaluation.images import image_table, kernel_estimate
+from stages.evaluation.parsing import SCORES
 from stages.people.truth import open_truth
 from tests.stages.conftest import Measured
 from tests.stages.tiny_world import VIEWS, World, save_store
@@ -76,6 +75,8 @@ def test_the_table_has_the_designs_keys_and_null_only_where_weights_are_missing(
         assert {key for key, value in table.items() if value is None} == WITHOUT_WEIGHTS
     assert set(metrics["fit"]["single_view"]) == {"pa_mpjpe_mm", "pve_mm", "iou", "reprojection_px"}
     assert set(metrics["fit"]["multi_view"]) == {"pve_mm", "iou"}
+    assert set(metrics["parsing"]) == {*SCORES, "parser_alone"}
+    assert set(metrics["parsing"]["parser_alone"]) == set(SCORES)
 
 
 def test_metrics_are_of_test_people_and_the_gate_of_gate_people(
@@ -92,12 +93,11 @@ def test_metrics_are_of_test_people_and_the_gate_of_gate_people(
     assert metrics["baselines"]["mirror"]["ms_ssim"] == pytest.approx(novel["ms_ssim"], rel=1e-5)
 
 
-def test_fits_and_parsing_that_are_the_truth_have_no_error(metrics: dict) -> None:
+def test_fits_that_are_the_truth_have_no_error(metrics: dict) -> None:
     assert metrics["fit"]["single_view"] == pytest.approx(
         {"pa_mpjpe_mm": 0, "pve_mm": 0, "iou": 1, "reprojection_px": 0}, abs=1e-2
     )
     assert metrics["fit"]["multi_view"] == pytest.approx({"pve_mm": 0, "iou": 1}, abs=1e-2)
-    assert metrics["parsing"] == {"miou": 1.0, "miou_coarse": 1.0, "foreground_iou": 1.0}
 
 
 def test_equal_images_are_perfect_whatever_the_mask(renders: Store) -> None:
@@ -139,39 +139,6 @@ def test_without_any_fit_all_is_null(larger: Store, world: World) -> None:
     truth, body = open_truth(world.paths["truth"]), BodyModel.load(world.paths["body"])
     table = fit_table(larger, [], [], views, parsing, truth, body=body, rasterizer=EmbreeRasterizer())
     assert set(table.values()) == {None}
-
-
-def parsing_of(folder: Path, truth: list[list[int]], predicted: list[list[int]]) -> dict:
-    """The table of one image of 2 × 2 pixels."""
-    index = pd.DataFrame({"subject": ["s"], "scan": ["s0"], "split": ["test"]})
-    parts = {"truth": np.array([truth], np.uint8), "predicted": np.array([predicted], np.uint8)}
-    camera = {"K": np.eye(3, dtype=np.float32)[None], "R": np.eye(3, dtype=np.float32)[None]}
-    camera["T"] = np.zeros((1, 3), np.float32)
-    images = {"rgb": np.zeros((1, 2, 2, 3), np.uint8), "mask": np.zeros((1, 2, 2), np.uint8), **camera}
-    save_store(folder / "views", "views", index, {**images, "parts": parts["truth"]})
-    save_store(folder / "parsing", "parsing", index, {"mask": images["mask"], "parts": parts["predicted"]})
-    return parsing_table(
-        open_store(folder / "views", "views"), open_store(folder / "parsing", "parsing"), [0]
-    )
-
-
-UPPER, COAT, UNKNOWN = 5, 7, 255
-
-
-@pytest.mark.parametrize(
-    ("truth", "predicted", "expected"),
-    [
-        # One of two garment pixels is missed: either class has one pixel right of two.
-        ([[0, UPPER], [UPPER, UNKNOWN]], [[0, UPPER], [0, UPPER]], (0.5, 0.5, 0.5)),
-        # Another class of the same group: wrong, but coarsely right.
-        ([[0, 0], [UPPER, UPPER]], [[0, 0], [COAT, COAT]], (1 / 3, 1.0, 1.0)),
-        ([[UNKNOWN] * 2] * 2, [[0, UPPER], [0, 0]], (None, None, None)),
-    ],
-)
-def test_parsing_by_hand(tmp_path: Path, truth: list, predicted: list, expected: tuple) -> None:
-    table = parsing_of(tmp_path, truth, predicted)
-    for key, value in zip(("miou", "miou_coarse", "foreground_iou"), expected, strict=True):
-        assert table[key] == (None if value is None else pytest.approx(value))
 
 
 def test_kid_needs_two_samples_of_each_side_and_its_interval_holds_the_estimate() -> None:

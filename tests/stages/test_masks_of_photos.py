@@ -12,7 +12,7 @@ from dinar_models.backgrounds import UNSEEN_PHOTOGRAPHS, photograph
 from dinar_models.cameras import Crop, crop_image
 from dinar_models.labels import CLASSES
 from stages._data.labelled import OPAQUE
-from stages.segment import pose_prior, segment_images
+from stages._data.segmentation import pose_prior, segment_images
 from stages.sources.photos import Photo, load_photo
 from tests.dinar_models.test_parser import RedIsHair
 

@@ -20,6 +20,7 @@ from dinar_models.body import BodyModel, BodyParams
 from dinar_models.cameras import Camera, orbit_camera
 from dinar_models.diffusion import DiffusionConfig, LatentDiffusion
 from dinar_models.keypoints import MEDIAPIPE, SMPLX_NAMES
+from dinar_models.parser import build_parser
 from dinar_models.rasterize.base import Fragments
 from dinar_models.rasterize.embree import EmbreeRasterizer
 from dinar_models.surface import Surface
@@ -90,7 +91,10 @@ def make_world(root: Path, body_folder: Path) -> World:
     write_bodies_truth(root / "truth", model, bodies)
     save_models(root, body_folder)
     return World(
-        {**paths, **{n: root / n for n in ("textures", "data", "truth", "avatar", "vqgan", "diffusion")}},
+        {
+            **paths,
+            **{n: root / n for n in ("textures", "data", "truth", "avatar", "vqgan", "diffusion", "parser")},
+        },
         bodies,
     )
 
@@ -227,3 +231,5 @@ def save_models(root: Path, body_folder: Path) -> None:
         )
     )
     save_weights(root / "diffusion", "diffusion", diffusion, diffusion.config_dict(), digests)
+    parser = {"architecture": "unet", "size": IMAGE}
+    save_weights(root / "parser", "parser", build_parser(parser), parser)

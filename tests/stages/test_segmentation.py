@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dinar_models.labels import CLASSES, PERSON, UNKNOWN
-from stages.segment import PARSER_WEIGHT, join_opinions, second_look, segment_images
+from stages._data.segmentation import PARSER_WEIGHT, join_opinions, second_look, segment_images
 from tests.dinar_models.test_parser import RedIsHair
 
 HAIR = 2
