@@ -115,6 +115,7 @@ def _local_cluster(workers: int) -> Iterator[Client]:
     """
     with (
         _quiet(),
+        _environment_restored(),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -165,6 +166,21 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def _environment_restored() -> Iterator[None]:
+    """Dask sets the environment of its workers in this process too, and leaves it so.
+
+    One thread for every later subprocess of this one: its sums would round in another order.
+    """
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextmanager

@@ -55,6 +55,17 @@ def test_a_shard_that_kills_three_workers_ends_the_stage_and_is_named(tmp_path: 
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_the_environment_of_this_process_is_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask left MKL_NUM_THREADS=1 behind, and a training resumed by a subprocess ended with other bytes."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    before = dict(os.environ)
+    map_shards(abs, [-1, -2], Runtime(workers=2, work_root=tmp_path), "numbers")
+    assert dict(os.environ) == before
+
+
 class Watched(Sequence[int]):
     """Numbers that remember how many of them were asked for."""
 
