@@ -1,12 +1,13 @@
 """Make the body model in the SMPL-X file format and its UV atlas.
 
-The open body is distilled from CC0 MakeHuman people. A licensed SMPLX_NEUTRAL.npz in data/raw/body_models/
-takes its place.
+The open body is distilled from CC0 MakeHuman people. A licensed SMPLX_{NEUTRAL,MALE,FEMALE}.npz in
+data/raw/body_models/ takes its place; which of them, `build_body.gender` says.
 """
 
 import json
 import logging
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -22,7 +23,11 @@ from stages.makehuman.smplx_file import build_open_body
 
 log = logging.getLogger(__name__)
 
+Gender = Literal["neutral", "male", "female"]
+
 FILE_NAME = "SMPLX_NEUTRAL.npz"
+"""The body's file in this stage's output, whatever its gender: `smplx` looks for this name."""
+
 MIN_VERTICES = 9930
 """`smplx` reads surface points at vertex numbers up to 9929."""
 
@@ -31,25 +36,28 @@ ARRAY_DIMENSIONS = {
     **{"kintree_table": 2, "hands_componentsl": 2, "hands_componentsr": 2},
     **{"hands_meanl": 1, "hands_meanr": 1, "lmk_faces_idx": 1, "lmk_bary_coords": 2},
 }
-"""What `smplx` reads from a neutral SMPL-X file, and how many axes each array has."""
+"""What `smplx` reads from an SMPL-X file, and how many axes each array has."""
 
 
 class BuildBodyParams(StageParams):
-    """The open body's sample; a licensed body has no settings."""
+    """The open body's sample; which licensed body takes its place."""
 
     seed: int = Field(ge=0)
     subjects: int = Field(
         1000, ge=60, le=5000, description="MakeHuman people from which the shape space is learnt"
     )
+    gender: Gender = Field(
+        "neutral", description="of the licensed body; THuman2.0's fits, for one, are of the male one"
+    )
 
 
 def run(params: BuildBodyParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
     """Write smplx/SMPLX_NEUTRAL.npz, atlas.npz and body.json."""
-    licensed = inputs.get("licensed", Path()) / FILE_NAME
-    kind = "licensed" if "licensed" in inputs and licensed.is_file() else "open"
-    if kind == "licensed":
-        arrays = read_licensed(licensed)
+    licensed = find_licensed(inputs.get("licensed", Path()), params.gender) if "licensed" in inputs else None
+    if licensed is not None:
+        kind, gender, arrays = "licensed", params.gender, read_licensed(licensed)
     else:
+        kind, gender = "open", "neutral"
         arrays = build_open_body(params.subjects, params.seed, bar=runtime.progress).arrays
     with publish(outputs["body"]) as folder:
         (folder / "smplx").mkdir()
@@ -59,9 +67,26 @@ def run(params: BuildBodyParams, inputs: Paths, outputs: Paths, runtime: Runtime
         joints = arrays["J_regressor"] @ arrays["v_template"]
         atlas = build_atlas(arrays["v_template"], arrays["f"].astype(np.int64), arrays["weights"], joints)
         atlas.save(folder / "atlas.npz")
-        card = {"kind": kind, "body_digest": body_digest, "atlas_digest": atlas.digest}
+        card = {"kind": kind, "gender": gender, "body_digest": body_digest, "atlas_digest": atlas.digest}
         write_file(folder / "body.json", json.dumps(card, indent=1, sort_keys=True) + "\n")
     return {**card, "vertices": len(arrays["v_template"]), "faces": len(arrays["f"])}
+
+
+def find_licensed(folder: Path, gender: Gender) -> Path | None:
+    """The licensed body of this gender, None where the folder has none at all.
+
+    Raises:
+        ValueError: it has those of other genders only.
+    """
+    path = folder / f"SMPLX_{gender.upper()}.npz"
+    if path.is_file():
+        return path
+    others = sorted(other.name for other in folder.glob("SMPLX_*.npz"))
+    if others:
+        raise ValueError(
+            f"{folder} has {', '.join(others)}, but not {path.name}; set build_body.gender in params.yaml"
+        )
+    return None
 
 
 def read_licensed(path: Path) -> dict[str, np.ndarray]:
@@ -74,9 +99,7 @@ def read_licensed(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as file:
         for name, dimensions in ARRAY_DIMENSIONS.items():
             if name not in file.files:
-                raise ValueError(
-                    f"{path}: array {name!r} is missing; is this the neutral SMPL-X model (.npz)?"
-                )
+                raise ValueError(f"{path}: array {name!r} is missing; is this an SMPL-X model (.npz)?")
             try:
                 array = file[name]
             except ValueError:

@@ -32,7 +32,7 @@ from stages._core.runtime import Runtime
 from stages._core.shards import ShardResult, build_store
 from stages._core.stage import Paths, Stage, Summary
 from stages._core.store import open_store
-from stages._data.imported_fits import FitFiles, KnownFits, fit_known, known_fits
+from stages._data.imported_fits import FitFiles, KnownFits, fit_known, known_fits, load_tables
 
 SCANS_PER_SHARD = 16
 IMAGES_PER_SHARD = 32
@@ -85,7 +85,11 @@ def run(params: FitBodyParams, inputs: Paths, outputs: Paths, runtime: Runtime) 
         build_store,
         schema="bodies",
         sizes={},
-        attrs={**params.model_dump(mode="json"), "body_digest": load_body(sources.body).digest},
+        attrs={
+            **params.model_dump(mode="json"),
+            "body_digest": load_body(sources.body).digest,
+            "gender": load_tables(sources.body).gender,
+        },
         runtime=runtime,
         key=work_key(params, inputs.values()),
         max_reject_ratio=params.max_reject_ratio,

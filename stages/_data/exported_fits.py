@@ -83,7 +83,8 @@ def _contents(
         arrays = {name: bodies.read(name, rows) for name in (*BODY_ARRAYS, "residuals")}
         arrays |= {name: views.read(name, rows) for name in ("K", "R", "T")}
         ends = np.cumsum([len(rows) for _, rows in block])
-        facts = {"body_digest": str(bodies.attrs.get("body_digest", "")), "image_size": views["rgb"].shape[1]}
+        body = {"body_digest": str(bodies.attrs["body_digest"]), "gender": str(bodies.attrs["gender"])}
+        facts = {**body, "image_size": views["rgb"].shape[1]}
         for (scan, rows), end in zip(block, ends, strict=True):
             mine = {name: values[end - len(rows) : end] for name, values in arrays.items()}
             yield scan, {**facts, **_values(bodies.index.iloc[rows], mine)}
@@ -105,7 +106,7 @@ def _values(lines: pd.DataFrame, arrays: dict[str, np.ndarray]) -> dict[str, Any
             "trans": transl,
             "transl": transl,
         },
-        **{"betas": body["betas"][0] if one_shape else body["betas"], "gender": "neutral"},
+        **{"betas": body["betas"][0] if one_shape else body["betas"]},
         **{"surface_model_type": "smplx", "flat_hand_mean": True, "frame": "ingested"},
         **{"subject": str(lines["subject"].iloc[0]), "view": lines["view"].to_numpy()},
         **{name: arrays[name] for name in ("K", "R", "T")},

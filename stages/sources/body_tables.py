@@ -16,6 +16,7 @@ class BodyTables:
 
     Attributes:
         licensed: whether it is SMPL-X itself, so that its hand components mean what others' files mean.
+        gender: of that SMPL-X; the open body is neutral.
         digest: of the body.
         pelvis: (3,) m, of the mean body at rest.
         pelvis_directions: (3, 20) how 10 shape and 10 expression coefficients move it.
@@ -24,6 +25,7 @@ class BodyTables:
     """
 
     licensed: bool
+    gender: str
     digest: str
     pelvis: np.ndarray
     pelvis_directions: np.ndarray
@@ -38,6 +40,7 @@ class BodyTables:
             regressor = file["J_regressor"][0].astype(np.float64)
             return BodyTables(
                 licensed=card["kind"] == "licensed",
+                gender=str(card["gender"]),
                 digest=str(card["body_digest"]),
                 pelvis=regressor @ file["v_template"],
                 pelvis_directions=np.einsum("v,vck->ck", regressor, file["shapedirs"]),

@@ -254,7 +254,7 @@ def _interpret(values: dict[str, Any], tables: BodyTables, *, pickled: bool) -> 
     gender = _choice("gender", texts.get("gender", "male" if thuman else "neutral"), GENDERS)
     frame = _choice("frame", texts.get("frame", ""), get_args(Frame))
     own = texts.get("body_digest", "")
-    exact = own == tables.digest if own else tables.licensed and gender == "neutral" and smplx_shape
+    exact = own == tables.digest if own else tables.licensed and gender == tables.gender and smplx_shape
     found = _same_length({"scale": np.ones((1, 1)), **found})
     params = _shape_and_pose(found, tables, exact=exact, relative=_relative(values, pickled))
     pelvis = tables.rest_pelvis(params["betas"], params["expression"])

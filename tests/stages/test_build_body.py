@@ -8,7 +8,7 @@ import pytest
 
 from dinar_models.body import BodyModel
 from dinar_models.uv_atlas import Atlas
-from stages.build_body import read_licensed
+from stages.build_body import find_licensed, read_licensed
 from stages.makehuman.smplx_file import build_open_body
 
 Arrays = dict[str, np.ndarray]
@@ -24,6 +24,7 @@ def test_card_names_body_and_atlas(tiny_body: Path) -> None:
     card = json.loads((tiny_body / "body.json").read_text())
     assert card == {
         "kind": "open",
+        "gender": "neutral",
         "body_digest": BodyModel.load(tiny_body).digest,
         "atlas_digest": Atlas.load(tiny_body / "atlas.npz").digest,
     }
@@ -43,6 +44,16 @@ def test_licensed_file_keeps_what_smplx_reads(arrays: Arrays, tmp_path: Path) ->
     taken = read_licensed(tmp_path / "SMPLX_NEUTRAL.npz")
     assert set(taken) == set(arrays)
     assert np.array_equal(taken["shapedirs"], arrays["shapedirs"])
+
+
+def test_the_licensed_body_of_the_gender_asked_for_is_taken(tmp_path: Path) -> None:
+    assert find_licensed(tmp_path, "male") is None
+    (tmp_path / "SMPLX_MALE.npz").touch()
+    assert find_licensed(tmp_path, "male") == tmp_path / "SMPLX_MALE.npz"
+    with pytest.raises(
+        ValueError, match=r"has SMPLX_MALE\.npz, but not SMPLX_NEUTRAL\.npz; set build_body\.gender"
+    ):
+        find_licensed(tmp_path, "neutral")
 
 
 @pytest.mark.parametrize(

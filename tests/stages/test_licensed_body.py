@@ -57,7 +57,7 @@ def licensed(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "smplx").mkdir()
     arrays = build_body.read_licensed(raw / build_body.FILE_NAME)
     np.savez(folder / "smplx" / build_body.FILE_NAME, **arrays)  # type: ignore[arg-type]
-    card = {"kind": "licensed", "body_digest": BodyModel.load(folder).digest}
+    card = {"kind": "licensed", "gender": "neutral", "body_digest": BodyModel.load(folder).digest}
     (folder / "body.json").write_text(json.dumps(card))
     return folder
 

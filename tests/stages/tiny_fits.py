@@ -43,5 +43,5 @@ def save_fits(root: Path, index: pd.DataFrame, digest: str) -> Fits:
     }
     save_store(root / "views", "views", index, views, attrs={"frame_stride": 2})
     fitted = index.assign(crop_x=0.0, crop_y=0.0, crop_side=1.0, verdict="plausible")
-    save_store(root / "bodies", "bodies", fitted, arrays, attrs={"body_digest": digest})
+    save_store(root / "bodies", "bodies", fitted, arrays, attrs={"body_digest": digest, "gender": "neutral"})
     return Fits(root / "views", root / "bodies", root / "raw")

@@ -176,6 +176,7 @@ def test_thuman_bodies_are_scaled(
     untold = read_fit(save(tmp_path / "smplx_param.pkl", placed), same)
     assert untold.gender == ("male" if place == "translation" else "neutral")
     assert untold.exact == (place == "transl")
+    assert read_fit(save(tmp_path / "smplx_param.pkl", placed), replace(same, gender=untold.gender)).exact
 
 
 def test_fits_of_another_body_keep_pose_and_place(
