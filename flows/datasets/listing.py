@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from flows.datasets.catalog import EMBEDDED, Enabled, Places, datasets_in_params, load_enabled
 from stages._core.store import INDEX
@@ -42,17 +44,17 @@ def states(places: Places) -> list[State]:
 
 
 def states_table(lines: list[State]) -> Table:
-    """For the terminal."""
-    table = Table()
-    for column in ("data set", "adapter", "licence", "parts", "state"):
-        table.add_column(column, overflow="fold")
-    for column in ("images", "rejected", "raw", "stores"):
-        table.add_column(column, justify="right")
+    """For the terminal, of 80 columns too: only the state is wrapped."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("data set", overflow="fold")
+    for column in ("parts", "images", "rejected", "raw", "stores"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("state", overflow="fold", ratio=1)
     for s in lines:
         counts = ("–" if n is None else str(n) for n in (s.images, s.rejected))
         sizes = (size_text(n) for n in (s.raw_bytes, s.store_bytes))
-        words = (s.name, s.adapter, s.licence, str(s.parts), s.state)
-        table.add_row(*words, *counts, *sizes)
+        name = Text.assemble(s.name, (f"\n{s.adapter}, {s.licence}", "dim"))
+        table.add_row(name, str(s.parts), *counts, *sizes, s.state)
     return table
 
 
