@@ -114,18 +114,22 @@ def run(params: TrainDiffusionParams, inputs: Paths, outputs: Paths, runtime: Ru
 
 def build(params: TrainDiffusionParams, train: Pairs, guess: Guess) -> LatentDiffusion:
     """The net with the training latents' statistics."""
-    names = ("layers", "groups", "head_width", "dropout", "prediction")
     torch.manual_seed(params.seed)
-    config = DiffusionConfig(
-        latent_size=train.mask.shape[-1],
+    net = LatentDiffusion(configure(params, train.mask.shape[-1], guess))
+    net.set_statistics(train.z_merged.float(), train.z_partial.float())
+    return net
+
+
+def configure(params: TrainDiffusionParams, latent_size: int, guess: Guess) -> DiffusionConfig:
+    """The net's sizes."""
+    names = ("layers", "groups", "head_width", "dropout", "prediction")
+    return DiffusionConfig(
+        latent_size=latent_size,
         widths=tuple(params.widths),
         attention=tuple(params.attention),
         guess=guess,
         **{name: getattr(params, name) for name in names},
     )
-    net = LatentDiffusion(config)
-    net.set_statistics(train.z_merged.float(), train.z_partial.float())
-    return net
 
 
 def read_pairs(stores: list[Store], split: str) -> Pairs:

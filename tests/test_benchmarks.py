@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from benchmarks import rasterizers, scaling, unit_costs
+from benchmarks import model_size, rasterizers, scaling, unit_costs
 from benchmarks.run_all import BENCHMARKS
 from benchmarks.scaling import Case, Span
 from benchmarks.unit_costs import Cost, Step
@@ -18,6 +20,16 @@ from stages._core.scan_store import open_scans
 from stages._core.stage import Paths
 from stages._core.store import open_store
 from tests.stages.raw_scans import ingest_boxes
+
+PUBLISHED = {
+    "encoder": 7.38e6,
+    "generator": 8.12e6,
+    "renderer": 18.99e6,
+    "discriminator": 7.25e6,
+    "vqgan": 13.93e6,
+    "unet": 387.3e6,
+}
+"""Parameters of the published networks, counted in their code."""
 
 
 def test_each_benchmark_can_be_measured() -> None:
@@ -50,6 +62,21 @@ def test_throughput_counts_what_was_done_while_both_were_busy() -> None:
     assert scaling.throughput(one) == pytest.approx(3 / 6)
     with pytest.raises(ValueError, match="at least 3 a worker"):
         scaling.throughput([Span(1, 0, 1), Span(2, 0, 3)])
+
+
+def test_the_size_of_two_layers_by_hand() -> None:
+    """Eight pixels of 2 channels → 3 → 1: 48 and 24 multiplications; the backward pass needs both inputs."""
+    with torch.device("meta"):
+        net = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Conv2d(3, 1, 1, bias=False))
+        image = torch.zeros(1, 2, 2, 4)
+    size = model_size.size_of(model_size.Case(net, lambda: net(image)))
+    assert size == {"parameters": 9 + 3, "macs": 48 + 24, "activation_bytes": 4 * 8 * (2 + 3)}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_papers_profile_has_networks_of_the_published_size(name: str) -> None:
+    parameters = sum(p.numel() for p in model_size.build_cases("paper")[name].net.parameters())
+    assert parameters == pytest.approx(PUBLISHED[name], rel=0.02)
 
 
 @pytest.fixture(scope="module")

@@ -53,6 +53,10 @@ class ObjectiveParams(StageParams):
             "face_perceptual": self.face * self.perceptual,
         }
 
+    def judged_size(self, image_size: int) -> int:
+        """Pixels per side of what the discriminator sees."""
+        return image_size if self.judged == "image" else image_size // 2
+
 
 class Objective:
     """What images are trained against. `state` goes into checkpoints."""
@@ -74,8 +78,7 @@ class Objective:
         self.distance = channels_last(_distance(params, weights).to(device))
         self.adversary: Adversary | None = None
         if params.adversarial:
-            size = image_size if params.judged == "image" else image_size // 2
-            net = Discriminator(size, params.discriminator_base)
+            net = Discriminator(params.judged_size(image_size), params.discriminator_base)
             rules = AdversaryRules(params.discriminator_rate, params.adversarial, params.r1, params.r1_every)
             self.adversary = Adversary(channels_last(net.to(device)), rules, dtype)
 
