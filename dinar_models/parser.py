@@ -144,13 +144,31 @@ def parse_images(
         x = rgb[chosen].to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
         resized = F.interpolate(x, (parser.size, parser.size), mode="bilinear", antialias=True)
         logits = parser(resized.contiguous(memory_format=torch.channels_last)).float()
-        probability = F.interpolate(logits, x.shape[2:], mode="bilinear").softmax(dim=1).cpu()
-        allowed = probability
-        if labels is not None:
-            allowed = torch.where(allowed_classes(labels[chosen]), probability, -1.0)
-        parts, kinds = allowed.argmax(dim=1), probability[:, 1:].argmax(dim=1) + 1
-        rows.append((parts.to(torch.uint8), kinds.to(torch.uint8), 1 - probability[:, 0]))
+        logits = F.interpolate(logits, x.shape[2:], mode="bilinear").cpu()
+        rows.append(_decide(logits, None if labels is None else labels[chosen]))
     return Parsed(*(torch.cat(tensors) for tensors in zip(*rows, strict=True)))
+
+
+def _decide(logits: Float[Tensor, "n 20 h w"], labels: UInt8[Tensor, "n h w"] | None) -> Parsed:
+    """The best classes of every pixel."""
+    best, kinds = _best_class(logits[:, 1:])
+    top = torch.maximum(best, logits[:, 0])
+    background = torch.exp(logits[:, 0] - top) / torch.exp(logits - top[:, None]).sum(dim=1)
+    if labels is None:
+        parts = torch.where(logits[:, 0] >= best, 0, kinds + 1)
+    else:
+        parts = _best_class(logits.masked_fill(~allowed_classes(labels), -torch.inf))[1]
+    return Parsed(parts.to(torch.uint8), kinds + 1, 1 - background)
+
+
+def _best_class(scores: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n h w"], UInt8[Tensor, "n h w"]]:
+    """Highest score and its class. `argmax` over a dimension that is not the last takes eight times as long."""
+    best, where = scores[:, 0], torch.zeros_like(scores[:, 0], dtype=torch.uint8)
+    for k in range(1, scores.shape[1]):
+        higher = scores[:, k] > best
+        where.masked_fill_(higher, k)
+        best = torch.maximum(best, scores[:, k])
+    return best, where
 
 
 @torch.no_grad()
