@@ -31,14 +31,19 @@ def largest_person(probability: Float32[np.ndarray, "h w"]) -> Float32[np.ndarra
 
 
 def follow_edges(
-    probability: Float32[np.ndarray, "h w"], rgb: UInt8[np.ndarray, "h w 3"]
+    probability: Float32[np.ndarray, "h w"],
+    rgb: UInt8[np.ndarray, "h w 3"],
+    person: Float32[np.ndarray, "h w"] | None = None,
 ) -> Float32[np.ndarray, "h w"]:
     """The probability, filtered so that its edges lie where the image has some (guided filter, He et al., ECCV 2010).
 
     Soft masks of low resolution are smooth across outlines of hair, hands and shoes; locally fitted to the colours
     they become as sharp as the image. The filter's reach goes with the person's size.
+
+    Args:
+        person: where the person is, if it is not the probability that says so.
     """
-    rows, columns = np.nonzero(probability > 0.5)
+    rows, columns = np.nonzero((probability if person is None else person) > 0.5)
     if not len(rows):
         return probability
     side = max(np.ptp(rows), np.ptp(columns)) + 1

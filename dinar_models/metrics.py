@@ -4,9 +4,11 @@ import math
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as ms_ssim_measure
+
+from dinar_models.labels import CLASSES, GROUPS, UNKNOWN, to_groups
 
 MS_SSIM_BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Weights of the five scales (Wang et al., 2003)."""
@@ -60,6 +62,35 @@ def kernel_distance(
         y = second[torch.from_numpy(rng.choice(len(second), size, replace=False))].double()
         values.append(_mmd(x, y))
     return float(np.mean(values))
+
+
+def confusion_matrix(
+    predicted: UInt8[Tensor, "*shape"], target: UInt8[Tensor, "*shape"], classes: int
+) -> Int[Tensor, "classes classes"]:
+    """Pixel counts by [target, predicted]; unknown targets do not count."""
+    known = target != UNKNOWN
+    pairs = target[known].long() * classes + predicted[known].long()
+    return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+
+
+def mean_iou(confusion: Int[Tensor, "c c"]) -> float:
+    """Intersection over union, averaged over the classes that occur in the target."""
+    intersection = confusion.diagonal().double()
+    present = confusion.sum(dim=1) > 0
+    union = confusion.sum(dim=0) + confusion.sum(dim=1) - confusion.diagonal()
+    return float((intersection[present] / union[present]).mean())
+
+
+def parsing_scores(predicted: UInt8[Tensor, "n h w"], target: UInt8[Tensor, "n h w"]) -> dict[str, float]:
+    """{miou, miou_coarse, foreground_iou} over all pixels of all images."""
+    fine = confusion_matrix(predicted, target, len(CLASSES))
+    coarse = confusion_matrix(to_groups(predicted), to_groups(target), len(GROUPS))
+    overlap = int(coarse[1:, 1:].sum())
+    return {
+        "miou": mean_iou(fine),
+        "miou_coarse": mean_iou(coarse),
+        "foreground_iou": overlap / max(int(coarse.sum() - coarse[0, 0]), 1),
+    }
 
 
 def mask_iou(first: Bool[np.ndarray, "*s"], second: Bool[np.ndarray, "*s"]) -> float:

@@ -34,7 +34,7 @@ from stages._core.store import Store, open_store
 from stages._core.weights import load_weights, read_body_digests
 from stages._data.images import read_bodies, read_cameras, read_crops
 from stages._data.labelled import LabelledPeople
-from stages._data.segmentation import load_parser, pose_prior
+from stages._data.segmentation import load_parser
 from stages.evaluation.fits import fit_table
 from stages.evaluation.images import features, image_table, kernel_estimate, reference_features
 from stages.evaluation.parsing import parsing_table
@@ -192,16 +192,14 @@ def measure_fits(split: str, params: EvaluateParams, inputs: Paths) -> dict[str,
 
 
 def measure_parsing(split: str, params: EvaluateParams, inputs: Paths, runtime: Runtime) -> dict[str, Any]:
-    """The parsing of one split, of the first data set, by the rule of photos (stages/_data/segmentation.py)."""
+    """The parsing of one split, of the first data set."""
     name = params.datasets[0]
     views = inputs[f"views.{name}"]
     people = None
     if len(open_store(views, "views").ok_rows(split)):
         people = LabelledPeople({name: views}, split, params.parsing_images, params.image_size, params.seed)
     generator = generator_for(params.seed, "evaluate", "backgrounds", split)
-    return parsing_table(
-        load_parser(inputs["parser"], runtime.device), people, pose_prior, generator, runtime.device
-    )
+    return parsing_table(load_parser(inputs["parser"], runtime.device), people, generator, runtime.device)
 
 
 def rounded(table: Any) -> Any:

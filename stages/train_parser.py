@@ -15,15 +15,15 @@ from torch import Tensor
 
 from dinar_models.backbones import efficientnet_lite0_state
 from dinar_models.labels import LEVELS, at_level
+from dinar_models.metrics import parsing_scores
 from dinar_models.parser import (
     Parser,
     build_parser,
     load_encoder,
-    parse_closely,
-    parsing_scores,
     start_at_prior,
     train_mode,
 )
+from dinar_models.parsing import parse_closely
 from dinar_models.parsing_loss import cross_entropies, level_log_probabilities, soft_dice
 from stages._core.cli import main
 from stages._core.digests import work_key

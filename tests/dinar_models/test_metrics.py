@@ -6,6 +6,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from dinar_models import metrics
+from dinar_models.labels import CLASSES, UNKNOWN
 
 
 def test_psnr_of_a_constant_offset():
@@ -46,6 +47,24 @@ def test_kernel_distance_by_hand():
     x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([[2.0], [3.0]])
     value = metrics.kernel_distance(x, y, subset=2, subsets=1, rng=np.random.default_rng(0))
     assert value == pytest.approx(1 + 343 - 2 * (1 + 1 + 27 + 64) / 4)
+
+
+def test_intersection_over_union_by_hand() -> None:
+    target = torch.tensor([[[0, 0, 1, 1, UNKNOWN]]], dtype=torch.uint8)
+    predicted = torch.tensor([[[0, 1, 1, 1, 0]]], dtype=torch.uint8)
+    confusion = metrics.confusion_matrix(predicted, target, 3)
+    assert confusion.tolist() == [[1, 1, 0], [0, 2, 0], [0, 0, 0]]
+    assert metrics.mean_iou(confusion) == pytest.approx((1 / 2 + 2 / 3) / 2)
+
+
+def test_confusing_arms_costs_the_fine_score_only() -> None:
+    left_arm, right_arm = CLASSES.index("left_arm"), CLASSES.index("right_arm")
+    target = torch.tensor([[[0, left_arm, left_arm, right_arm]]], dtype=torch.uint8)
+    predicted = torch.tensor([[[0, left_arm, right_arm, right_arm]]], dtype=torch.uint8)
+    scores = metrics.parsing_scores(predicted, target)
+    assert scores["miou"] == pytest.approx((1 + 1 / 2 + 1 / 2) / 3)
+    assert scores["miou_coarse"] == 1.0
+    assert scores["foreground_iou"] == 1.0
 
 
 def test_mask_iou():

@@ -75,8 +75,7 @@ def test_the_table_has_the_designs_keys_and_null_only_where_weights_are_missing(
         assert {key for key, value in table.items() if value is None} == WITHOUT_WEIGHTS
     assert set(metrics["fit"]["single_view"]) == {"pa_mpjpe_mm", "pve_mm", "iou", "reprojection_px"}
     assert set(metrics["fit"]["multi_view"]) == {"pve_mm", "iou"}
-    assert set(metrics["parsing"]) == {*SCORES, "parser_alone"}
-    assert set(metrics["parsing"]["parser_alone"]) == set(SCORES)
+    assert set(metrics["parsing"]) == set(SCORES)
 
 
 def test_metrics_are_of_test_people_and_the_gate_of_gate_people(
