@@ -11,10 +11,11 @@ import torch
 import yaml
 from pydantic import Field
 
-from dinar_models.animation import framing_camera, render_frames, standing, turntable, walk_cycle
+from dinar_models.animation import framing_camera, render_frames, standing, turntable
 from dinar_models.avatar import AvatarNets
 from dinar_models.body import BodyModel, BodyParams
 from dinar_models.cameras import Camera
+from dinar_models.gait import walk_cycle
 from dinar_models.rasterize.base import make_rasterizer
 from dinar_models.types import NeuralTexture
 from dinar_models.uv_atlas import Atlas
