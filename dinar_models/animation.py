@@ -92,11 +92,16 @@ def render_frames(
     rasterizer: Rasterizer,
     size: int,
     camera: Camera | None = None,
+    yaw: float = 0.0,
     batch: int = 4,
 ) -> Iterator[UInt8[np.ndarray, "size size 3"]]:
-    """Frames of an avatar on white, one per row of `params`, framed for the whole motion by default."""
+    """Frames of an avatar on white, one per row of `params`.
+
+    Args:
+        camera: by default one at `yaw` that holds the whole motion.
+    """
     vertices = torch.cat([body(params.select([i])).vertices for i in range(len(params))])
-    camera = camera or framing_camera(vertices, size)
+    camera = camera or framing_camera(vertices, size, yaw)
     corner_uv = torch.from_numpy(atlas.corner_uv)
     for start in range(0, len(vertices), batch):
         rasters = [

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from dinar_models.keypoints import KeypointLayout
+from dinar_models.keypoints import GROUPS, KeypointLayout
 from dinar_models.types import NeuralTexture
 from stages.reporting.pictures import sheet, texture_image
 
@@ -15,6 +15,9 @@ LEAST_CONFIDENCE = 0.3
 SIDE_COLOURS = {"left": (235, 120, 30), "right": (40, 110, 220)}
 MIDDLE_COLOUR = (60, 170, 80)
 """Of points and bones: the person's left is orange, their right is blue, what joins them is green."""
+
+FINE = ("hands", "face")
+"""Groups of keypoints that lie so close that their dots are small."""
 
 SMOOTH = 4
 """Lines are drawn so many times as large."""
@@ -37,9 +40,10 @@ def skeleton_overlay(rgb: np.ndarray, xyc: np.ndarray, layout: KeypointLayout) -
         if (sure := float(xyc[list(ends), 2].min())) >= LEAST_CONFIDENCE:
             colour = _colour([layout.points[end] for end in ends], sure)
             draw.line([tuple(xyc[end, :2] * SMOOTH) for end in ends], colour, line)
-    for name, (x, y, sure) in zip(layout.points, xyc.tolist(), strict=True):
+    for name, group, (x, y, sure) in zip(layout.points, layout.group, xyc.tolist(), strict=True):
         if sure >= LEAST_CONFIDENCE:
-            draw.circle((x * SMOOTH, y * SMOOTH), 0.75 * line, _colour([name], sure))
+            radius = line * (0.4 if GROUPS[group] in FINE else 0.8)
+            draw.circle((x * SMOOTH, y * SMOOTH), radius, _colour([name], sure))
     layer = layer.resize((width, height), Image.Resampling.BOX)
     image = Image.alpha_composite(Image.fromarray(rgb).convert("RGBA"), layer)
     return np.asarray(image.convert("RGB"))

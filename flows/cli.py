@@ -29,6 +29,9 @@ app.add_typer(flow_app, name="flow")
 app.add_typer(weights_app, name="weights")
 app.add_typer(dataset_app, name="dataset")
 
+INSTALLED = ("avatar", "animate")
+"""Commands that need no checkout: a wheel brings the released weights along."""
+
 MODELS, RELEASED = ROOT / "data/models", ROOT / "data/released"
 
 console = Console()
@@ -46,8 +49,13 @@ Force = Annotated[bool, typer.Option("--force", help="also where it would be ref
 
 
 @app.callback()
-def about() -> None:
+def about(context: typer.Context) -> None:
     """DINAR: from one photo to a rigged, animated avatar, and the pipeline that trains it."""
+    command = context.invoked_subcommand
+    if command not in INSTALLED and not (ROOT / "dvc.yaml").is_file():
+        _stop(
+            f"`dinar {command}` works in a checkout of the project; installed, there are {' and '.join(INSTALLED)}"
+        )
 
 
 @app.command()

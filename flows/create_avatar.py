@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from dinar_models.animation import compose_white, framing_camera, render_frames
+from dinar_models.animation import compose_white, render_frames
 from dinar_models.avatar import AvatarNets
 from dinar_models.body import BodyParams
 from dinar_models.cameras import Crop, crop_camera, crop_image
@@ -228,16 +228,13 @@ def render_motion(
     nets: AvatarNets, surface: Surface, texture: NeuralTexture, motion: Motion, step: Step
 ) -> list[np.ndarray]:
     """Frames (S, S, 3) uint8 on white at the networks' image size."""
-    count, size = len(motion.params), nets.config.image_size
-    with torch.no_grad():
-        vertices = torch.cat([surface.body(motion.params.select([i])).vertices for i in range(count)])
-    frames = []
+    frames = list[np.ndarray]()
     for frame in render_frames(
         nets, texture.data, motion.params, body=surface.body, atlas=surface.atlas,
-        rasterizer=surface.rasterizer, size=size, camera=framing_camera(vertices, size, motion.yaw),
+        rasterizer=surface.rasterizer, size=nets.config.image_size, yaw=motion.yaw,
     ):  # fmt: skip
         frames.append(frame)
-        step(RENDERING, len(frames), count)
+        step(RENDERING, len(frames), len(motion.params))
     return frames
 
 

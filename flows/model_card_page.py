@@ -33,8 +33,8 @@ Seconds and memory are those of the process that ended the training: where it wa
 
 | metric | value |
 |---|---|
-{% for key, value in metrics -%}
-| {{ key }} | {{ "–" if value is none else "%.4g" | format(value) }} |
+{% for key, value in metrics if value is not none -%}
+| {{ key }} | {{ "%.4g" | format(value) }} |
 {% endfor %}
 Measured, and to be used, with the section `reconstruct` of card.json: {{ sampling }}.
 

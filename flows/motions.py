@@ -83,7 +83,7 @@ def find_motion(motion: str, person: BodyParams, frames: int | None = None) -> M
 
     Args:
         motion: a key of NAMED, or the path of an .npz: AMASS (`poses` of SMPL+H or SMPL-X, perhaps `trans`; z up) or
-            SMPL-X parameters (`global_orient`, `body_pose`, perhaps hands and `transl`; y up, or down as in a camera).
+            SMPL-X parameters (`global_orient`, `body_pose`, perhaps hands and `transl`; y up or down).
         person: one row, who moves.
         frames: so many of a named motion; at most so many of a file.
 

@@ -58,16 +58,16 @@ def release(
             parameters = copy_rounded(weights, folder)
         rounded = ModelFolder(str(folder), folder)
         config = check_loading(rounded)
-        console.print("making avatars of held-out people with both")
-        rounding = compare(weights, rounded, held_out(record))
-        check_rounding(rounding)
         card |= {
             **{key: config[key] for key in ("image_size", "texture_size")},
             "parameters": parameters,
             "digests": rounded.digests(),
-            "rounding": rounding.as_dict(),
             "files": check_sizes(folder),
         }
+        console.print("making avatars of held-out people with both")
+        rounding = compare(weights, rounded, held_out(record))
+        check_rounding(rounding)
+        card["rounding"] = rounding.as_dict()
         write_file(folder / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
         write_file(folder / "README.md", card_page(card))
     return card
