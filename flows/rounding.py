@@ -42,8 +42,9 @@ class Rounding:
     parser_change: float
 
     def as_dict(self) -> dict[str, float]:
-        """For the card, rounded."""
-        return {name: round(value, 5) for name, value in asdict(self).items()}
+        """For the card, in as many digits as mean something."""
+        digits = {"least_psnr": 1, "mean_change": 3, "parser_change": 6}
+        return {name: round(value, digits.get(name, 0)) for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
