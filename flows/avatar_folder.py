@@ -20,8 +20,14 @@ from flows.model_folders import PLACES, ModelFolder
 
 VERSION: Final = 1
 CARD, TENSORS, TURNTABLE = "avatar.json", "texture.safetensors", "turntable.webp"
-PICTURES = ("photo", "mask", "fit", "texture")
-"""PNGs: the square around the person, its mask, the fitted body over it, the texture's colours."""
+STILLS = ("front", "back")
+PICTURES = (
+    *("photo", "mask", "keypoints", "fit", "render", *STILLS),
+    *("texture", "texture_photo", "texture_masks", "texture_generated"),
+)
+"""PNGs: the square around the person; its mask, keypoints and fitted body over it; the avatar in the photo's view,
+from the front and from the back; its texture's colours, what the photo gave of them, B_smp and B_fill of the photo,
+and the generated channels."""
 
 OWN_FILES = {CARD, TENSORS, TURNTABLE, "walk.webp", *(f"{name}.png" for name in PICTURES)}
 MAX_TENSORS_MIB = 512

@@ -9,9 +9,14 @@ from typing import Any
 
 from stages._core.digests import digest_json, digest_path
 from stages._core.publish import publish, write_file
+from stages._core.store import open_store
+from stages.reconstruct import ReconstructParams
 
 WEIGHTS = ("body", "parser", "avatar_finetuned", "vqgan", "diffusion")
 """Folders below data/models that together make an avatar from a photo."""
+
+CARD = "card.json"
+"""Beside them, where they were promoted or released: how they are to be sampled, and more of released ones."""
 
 
 @dataclass(frozen=True)
@@ -88,17 +93,31 @@ def consider(models: Path, gate: dict[str, Any], rule: Rule) -> Decision:
     entry = {"digest": digest, "gate": gate}
     champion = entry if decision.promote else (record or {}).get("champion")
     if decision.promote:
-        _copy_weights(models)
+        _copy_weights(models, measured_with(models.parent / "stores/avatars"))
     text = {"champion": champion, "candidate": entry, "decision": asdict(decision), "rule": asdict(rule)}
     write_file(models / "champion.json", json.dumps(text, indent=1, sort_keys=True) + "\n")
     return decision
 
 
-def _copy_weights(models: Path) -> None:
+def measured_with(avatars: Path) -> dict[str, Any] | None:
+    """The section `reconstruct` with which a store of avatars was made; None where there is no such store.
+
+    Its `dtype` is left out: what the processor multiplies well is for the processor at hand to say.
+    """
+    if not avatars.exists():
+        return None
+    attrs = open_store(avatars, "avatars").attrs
+    return {name: attrs[name] for name in ReconstructParams.model_fields if name in attrs and name != "dtype"}
+
+
+def _copy_weights(models: Path, reconstruct: dict[str, Any] | None) -> None:
     """Hard links where the file system has them: the weights are never edited in place."""
     with publish(models / "champion") as folder:
         for name in WEIGHTS:
             shutil.copytree(models / name, folder / name, copy_function=_link_or_copy)
+        if reconstruct is not None:
+            text = json.dumps({"reconstruct": reconstruct}, indent=1, sort_keys=True)
+            write_file(folder / CARD, text + "\n")
 
 
 def _link_or_copy(source: str, target: str) -> None:

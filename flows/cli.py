@@ -11,14 +11,15 @@ import typer
 from rich.console import Console
 
 from flows.datasets.cli import app as dataset_app
-from flows.profiles import PARAMS, ProfileError, profile_names, render_profile, use_profile
+from flows.profiles import PARAMS, ROOT, ProfileError, profile_names, render_profile, use_profile
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 profile_app = typer.Typer(no_args_is_help=True, help="Sizes of everything: params.yaml from a profile.")
 graph_app = typer.Typer(no_args_is_help=True, help="dvc.yaml against the code.")
 flow_app = typer.Typer(no_args_is_help=True, help="The graph as Prefect flows.")
 weights_app = typer.Typer(
-    no_args_is_help=True, help="Optional weights of others; nothing is fetched silently."
+    no_args_is_help=True,
+    help="Optional weights of others, of which nothing is fetched silently; and the release of our own.",
 )
 fits_app = typer.Typer(no_args_is_help=True, help="Body fits as SMPL-X/AMASS files.")
 app.add_typer(fits_app, name="fits")
@@ -27,6 +28,11 @@ app.add_typer(graph_app, name="graph")
 app.add_typer(flow_app, name="flow")
 app.add_typer(weights_app, name="weights")
 app.add_typer(dataset_app, name="dataset")
+
+INSTALLED = ("avatar", "animate")
+"""Commands that need no checkout: a wheel brings the released weights along."""
+
+MODELS, RELEASED = ROOT / "data/models", ROOT / "data/released"
 
 console = Console()
 errors = Console(stderr=True)
@@ -43,8 +49,13 @@ Force = Annotated[bool, typer.Option("--force", help="also where it would be ref
 
 
 @app.callback()
-def about() -> None:
+def about(context: typer.Context) -> None:
     """DINAR: from one photo to a rigged, animated avatar, and the pipeline that trains it."""
+    command = context.invoked_subcommand
+    if command not in INSTALLED and not (ROOT / "dvc.yaml").is_file():
+        _stop(
+            f"`dinar {command}` works in a checkout of the project; installed, there are {' and '.join(INSTALLED)}"
+        )
 
 
 @app.command()
@@ -73,11 +84,11 @@ def avatar(
     out: Annotated[Path, typer.Option("--out", help="folder for the avatar; must not hold anything else")],
     weights: Annotated[
         str,
-        typer.Option(help="released, champion, repro or a folder of weights; auto: the first that is there"),
+        typer.Option(help="champion, repro, released or a folder of weights; auto: the first that is there"),
     ] = "auto",
     seed: Annotated[int, typer.Option(help="of every random draw")] = 0,
 ) -> None:
-    """One photo → mask, keypoints, body fit, completed neural texture, turntable.
+    """One photo → mask, keypoints, body fit, completed neural texture, stills, turntable.
 
     Exit code 2: the photo or the folder cannot be used. 1: weights are missing. Nothing is written then.
     """
@@ -94,9 +105,12 @@ def animate(
     out: Annotated[
         Path | None, typer.Option("--out", help="a .webp or .mp4; default: a .webp in the folder")
     ] = None,
-    frames: Annotated[int, typer.Option(min=2, max=2000, help="at most so many of an .npz")] = 48,
+    frames: Annotated[
+        int | None,
+        typer.Option(min=2, max=2000, help="so many, at most so many of an .npz; default: one round, all"),
+    ] = None,
 ) -> None:
-    """Render an avatar in new poses, with the weights that made it.
+    """Render an avatar in new poses at 25 frames a second, with the weights that made it.
 
     Exit code 2: the folder, the motion or the output cannot be used. 1: weights are missing.
     """
@@ -249,19 +263,39 @@ def weights_fetch(name: str) -> None:
         _stop(str(error))
 
 
+@weights_app.command("release")
+def weights_release(
+    models: Annotated[Path, typer.Option("--from", help="a folder of trained and measured weights")] = MODELS,
+    name: Annotated[str | None, typer.Option(help="of the release; default: the profile")] = None,
+    limit: Annotated[list[str] | None, typer.Option(help="a sentence for the card; may be repeated")] = None,
+) -> None:
+    """Write data/released: the weights in half precision, body and atlas, checked, with a model card.
+
+    Exit code 1: something is missing or not as it should be. data/released then stays as it was.
+    """
+    from flows.release import release
+
+    with _one_sentence():
+        card = release(models, RELEASED, name=name, limits=limit or [], console=console)
+    total = sum(entry["bytes"] for entry in card["files"].values())
+    console.print(f"written: {RELEASED} ({total / 1e6:.1f} MB, {card['rounding']['least_psnr']:.1f} dB)")
+
+
 @contextmanager
 def _one_sentence() -> Iterator[None]:
-    """Errors of a photo or an avatar as one sentence: code 2 for what was given, 1 for what is missing here."""
+    """Errors in one sentence: code 2 for the photo or avatar that was given, 1 for what is missing here."""
     from flows.avatar_folder import AvatarError
     from stages._core.params import ParamsError
+    from stages._core.store import StoreError
     from stages._core.weights import WeightsError
+    from stages.sources.card import CardError
     from stages.sources.photos import PhotoError
 
     try:
         yield
     except (PhotoError, AvatarError) as error:
         _stop(str(error), code=2)
-    except (WeightsError, ParamsError, OSError) as error:
+    except (WeightsError, ParamsError, StoreError, CardError, OSError) as error:
         _stop(str(error))
 
 

@@ -1,5 +1,7 @@
 """`dinar avatar` and `dinar animate`: a photo becomes an avatar folder, and that folder a video."""
 
+import resource
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from dinar_models.animation import framing_camera, render_frames
+from dinar_models.animation import compose_white, render_frames
 from dinar_models.avatar import AvatarNets
 from dinar_models.body import BodyParams
 from dinar_models.cameras import Crop, crop_camera, crop_image
@@ -16,6 +18,7 @@ from dinar_models.reconstruction import PhotoInputs, ReconstructionRules, read_p
 from dinar_models.surface import Surface
 from dinar_models.types import NeuralTexture
 from flows.avatar_folder import (
+    STILLS,
     TURNTABLE,
     Avatar,
     AvatarCard,
@@ -24,12 +27,13 @@ from flows.avatar_folder import (
     read_avatar,
     write_avatar,
 )
+from flows.avatar_pictures import skeleton_overlay, texture_pictures
 from flows.find_person import SeenPerson, find_person
-from flows.model_folders import ModelFolder, find_models, reading
+from flows.model_folders import DATA, ModelFolder, find_models, reading
 from flows.motions import Motion, find_motion
 from flows.profiles import PARAMS
 from flows.steps import Step, show_steps
-from flows.videos import check_video_path, write_video
+from flows.videos import Video, check_video_path, write_video
 from stages._core.params import parse_section, read_params
 from stages._core.precision import resolve_dtype
 from stages._core.publish import publish
@@ -38,10 +42,8 @@ from stages._data.models import AvatarModels, load_models, load_nets, load_surfa
 from stages._data.segmentation import load_parser
 from stages.fit_body import FitBodyParams, fit_photos, judge, load_body
 from stages.reconstruct import ReconstructParams
-from stages.reporting.pictures import body_overlay, texture_image
+from stages.reporting.pictures import body_overlay
 from stages.sources.photos import PhotoError
-
-DATA = Path(__file__).parents[1] / "data"
 
 DEVICE = "cpu"
 """One photo takes a minute on two cores."""
@@ -52,7 +54,6 @@ DOUBTFUL = FitBodyParams.model_validate({})
 HOPELESS = FitBodyParams.model_validate({"min_iou": 0.4, "max_reprojection": 0.1, "max_excess": 1.0})
 """…and these are refused."""
 
-TURNTABLE_FRAMES = 48
 PREVIEW_SIZE = 512
 
 LOOKING, FITTING, RENDERING = "looking for the person", "fitting the body", "rendering"
@@ -77,11 +78,11 @@ class FittedPerson:
 
 @dataclass(frozen=True)
 class NewAvatar:
-    """An avatar, the pictures that `write_avatar` takes, and the frames of its turntable."""
+    """An avatar, the pictures that `write_avatar` takes, and its turntable."""
 
     avatar: Avatar
     pictures: dict[str, np.ndarray]
-    turntable: list[np.ndarray]
+    turntable: Video
 
 
 def create_avatar(
@@ -99,7 +100,7 @@ def create_avatar(
     Args:
         out: new, empty, or an earlier avatar; it appears whole or stays as it was.
         weights: see `find_models`.
-        rules: how the texture is completed and tuned; by default as the pipeline does it.
+        rules: how the texture is completed and tuned; by default as the weights were measured.
         seed: of every random draw; the same seed, photo and weights give the same avatar.
         data: the project's data folder.
 
@@ -109,28 +110,41 @@ def create_avatar(
         WeightsError: weights are missing or do not belong together.
         ParamsError: params.yaml does not say how.
     """
+    start = time.monotonic()
     check_target(out)
-    rules = rules or pipeline_rules()
     where = find_models(weights, data)
+    rules = rules or rules_of(where)
     console.print(f"weights: {where}", soft_wrap=True, markup=False)
     with show_steps(console, AVATAR_STEPS) as step:
         made = make_avatar(photo, where, seed, rules, step)
     with publish(out.resolve()) as folder:
         write_avatar(folder, made.avatar, made.pictures)
-        write_video(folder / TURNTABLE, made.turntable)
+        write_video(folder / TURNTABLE, *made.turntable)
     for warning in made.avatar.card.warnings:
         console.print(warning, style="yellow", soft_wrap=True, markup=False)
-    console.print(f"written: {out}", soft_wrap=True, markup=False)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts KiB
+    took = f"{time.monotonic() - start:.0f} s, at most {peak:.1f} GiB"
+    console.print(f"written: {out} ({took})", soft_wrap=True, markup=False)
 
 
-def pipeline_rules(path: Path = PARAMS) -> ReconstructionRules:
-    """How `reconstruct` makes the avatars that the report shows, on this processor. Raises ParamsError."""
-    params = parse_section(ReconstructParams, "reconstruct", read_params(path))
+def rules_of(where: ModelFolder, path: Path = PARAMS) -> ReconstructionRules:
+    """How these weights made the avatars by which they were measured, on this processor.
+
+    Args:
+        path: params.yaml, asked where the weights do not say.
+
+    Raises:
+        ParamsError: a key of the section is wrong.
+        WeightsError: the weights' card is damaged.
+    """
+    section = where.reconstruct_section()
+    values = read_params(path) if section is None else {"reconstruct": section}
+    params = parse_section(ReconstructParams, "reconstruct", values)
     return params.rules(resolve_dtype(params.dtype, DEVICE))
 
 
 def animate_avatar(
-    folder: Path, motion: str, out: Path | None, *, frames: int, console: Console, data: Path = DATA
+    folder: Path, motion: str, out: Path | None, *, frames: int | None, console: Console, data: Path = DATA
 ) -> Path:
     """Render an avatar in motion.
 
@@ -138,7 +152,7 @@ def animate_avatar(
         folder: made by `create_avatar`.
         motion: see `find_motion`.
         out: .webp or .mp4; by default a .webp in the folder, named after the motion.
-        frames: of the video; of a motion's file, at most so many.
+        frames: see `find_motion`.
 
     Returns:
         Where the video is.
@@ -160,7 +174,7 @@ def animate_avatar(
         surface = load_surface(where.folders["body"], DEVICE)
     with show_steps(console, [RENDERING]) as step:
         images = render_motion(nets, surface, avatar.texture, moving, step)
-    write_video(path, images)
+    write_video(path, images, moving.rate)
     return path
 
 
@@ -171,18 +185,22 @@ def make_avatar(
     person = fit_person(photo, where, step)
     with reading(where):
         models = load_models(where.folders, DEVICE)
+    inputs = _read_photo(person, models)
     made = reconstruct(
-        models.nets, models.vqgan, models.diffusion, _read_photo(person, models), models.surface.atlas, rules,
+        models.nets, models.vqgan, models.diffusion, inputs, models.surface.atlas, rules,
         generator=generator_for(seed, "create_avatar", device=DEVICE), progress=step,
     )  # fmt: skip
     warnings = [*person.warnings, *_resolution_warnings(person, models.nets.config.image_size)]
     card = AvatarCard(weights=where.name, digests=where.digests(), seed=seed, warnings=warnings)
-    motion = find_motion("turntable", person.body, TURNTABLE_FRAMES)
-    return NewAvatar(
-        Avatar(card, made.texture, person.body),
-        _pictures(person, models.surface, made.texture),
-        render_motion(models.nets, models.surface, made.texture, motion, step),
-    )
+    motion = find_motion("turntable", person.body)
+    frames = render_motion(models.nets, models.surface, made.texture, motion, step)
+    pictures = {
+        **_photo_pictures(person, models.surface),
+        **texture_pictures(made.texture, made.partial),
+        "render": _render_photo_view(models.nets, made.texture, inputs),
+        **dict(zip(STILLS, (frames[0], frames[len(frames) // 2]), strict=True)),
+    }
+    return NewAvatar(Avatar(card, made.texture, person.body), pictures, (frames, motion.rate))
 
 
 def fit_person(photo: Path, where: ModelFolder, step: Step) -> FittedPerson:
@@ -210,16 +228,13 @@ def render_motion(
     nets: AvatarNets, surface: Surface, texture: NeuralTexture, motion: Motion, step: Step
 ) -> list[np.ndarray]:
     """Frames (S, S, 3) uint8 on white at the networks' image size."""
-    count, size = len(motion.params), nets.config.image_size
-    with torch.no_grad():
-        vertices = torch.cat([surface.body(motion.params.select([i])).vertices for i in range(count)])
-    frames = []
+    frames = list[np.ndarray]()
     for frame in render_frames(
         nets, texture.data, motion.params, body=surface.body, atlas=surface.atlas,
-        rasterizer=surface.rasterizer, size=size, camera=framing_camera(vertices, size, motion.yaw),
+        rasterizer=surface.rasterizer, size=nets.config.image_size, yaw=motion.yaw,
     ):  # fmt: skip
         frames.append(frame)
-        step(RENDERING, len(frames), count)
+        step(RENDERING, len(frames), len(motion.params))
     return frames
 
 
@@ -237,8 +252,14 @@ def _resolution_warnings(person: FittedPerson, image_size: int) -> list[str]:
     return [f"the person is only {person.seen.length:.0f} px long in the photo: the avatar will be blurred"]
 
 
-def _pictures(person: FittedPerson, surface: Surface, texture: NeuralTexture) -> dict[str, np.ndarray]:
-    """What `write_avatar` shows of how the avatar came about."""
+@torch.no_grad()
+def _render_photo_view(nets: AvatarNets, texture: NeuralTexture, inputs: PhotoInputs) -> np.ndarray:
+    """The avatar on white as the photo saw the person."""
+    return compose_white(*nets.render(texture, inputs.uv))[0]
+
+
+def _photo_pictures(person: FittedPerson, surface: Surface) -> dict[str, np.ndarray]:
+    """What was found in the photo, over the square around the person."""
     rgb = torch.from_numpy(person.seen.photo.rgb).permute(2, 0, 1)[None].float()
     mask = torch.from_numpy(person.seen.mask)[None, None].float()
     photo = _bytes(crop_image(rgb, person.crop, PREVIEW_SIZE, fill=255.0)[0].permute(1, 2, 0))
@@ -249,9 +270,17 @@ def _pictures(person: FittedPerson, surface: Surface, texture: NeuralTexture) ->
     return {
         "photo": photo,
         "mask": _bytes(crop_image(mask, person.crop, PREVIEW_SIZE, fill=0.0)[0, 0]),
+        "keypoints": skeleton_overlay(photo, _in_square(person), MEDIAPIPE),
         "fit": body_overlay(photo, hit.depth[0].numpy(), hit.face_id[0].numpy()),
-        "texture": texture_image(texture.rgb[0].numpy()),
     }
+
+
+def _in_square(person: FittedPerson) -> np.ndarray:
+    """(J, 3) keypoints in pixels of the pictures."""
+    xyc, crop = person.seen.found.xyc.copy(), person.crop
+    corner = np.array([float(crop.x[0]), float(crop.y[0])], np.float32)
+    xyc[:, :2] = (xyc[:, :2] - corner) * (PREVIEW_SIZE / float(crop.side[0]))
+    return xyc
 
 
 def _bytes(image: torch.Tensor) -> np.ndarray:

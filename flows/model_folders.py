@@ -1,19 +1,27 @@
-"""Which weights make avatars: the released ones, the champion, the last `dinar repro`, or a folder."""
+"""Which weights make avatars: the champion, the last `dinar repro`, the released ones, or a folder."""
 
+import json
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 from safetensors import SafetensorError
 
-from flows.champion import WEIGHTS
+from flows.champion import CARD, WEIGHTS
 from stages._core.digests import digest_path
 from stages._core.weights import WeightsError, read_body_digests
 
-PLACES = {"released": "released", "champion": "models/champion", "repro": "models"}
-"""Folders of weights below data/, in the order in which `auto` takes the first that is complete."""
+ROOT = Path(__file__).parents[1]
+
+DATA: Final = ROOT / "data" if (ROOT / "dvc.yaml").is_file() else Path(__file__).parent
+"""The project's data folder. An installed package has none: its released weights lie beside this module, where the
+link `flows/released` of the checkout puts them into the wheel."""
+
+PLACES = {"champion": "models/champion", "repro": "models", "released": "released"}
+"""Folders of weights below DATA, in the order in which `auto` takes the first that is complete."""
 
 LOADING_ERRORS = (
     *(OSError, ValueError, LookupError, TypeError, RuntimeError, EOFError),
@@ -47,6 +55,22 @@ class ModelFolder:
         """What `load_models` takes."""
         names = {"body": "body", "avatar": "avatar_finetuned", "vqgan": "vqgan", "diffusion": "diffusion"}
         return {role: self.root / name for role, name in names.items()}
+
+    def reconstruct_section(self) -> dict[str, Any] | None:
+        """How these weights are to be sampled: what `reconstruct` was told when they were measured.
+
+        None where they do not say: then the project's params.yaml does.
+
+        Raises:
+            WeightsError: their card is damaged.
+        """
+        path = self.root / CARD
+        if not path.is_file():
+            return None
+        try:
+            return dict(json.loads(path.read_text())["reconstruct"])
+        except (ValueError, LookupError, TypeError) as error:
+            raise WeightsError(f"{path} does not say how to sample these weights ({error!r})") from None
 
     def digests(self) -> dict[str, str]:
         """Of body, atlas and networks: a neural texture means nothing to any others."""

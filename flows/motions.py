@@ -10,23 +10,33 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dinar_models.animation import from_amass, standing, turntable, walk_cycle
+from dinar_models.animation import standing, turntable
 from dinar_models.body import BodyParams
+from dinar_models.gait import STRIDE_SECONDS, walk_cycle
+from dinar_models.recordings import Recording, perform, resample
 from flows.avatar_folder import AvatarError
 
-FRAMES_PER_SECOND = 1000 / 60
-"""Of the videos; files with a rate are thinned to about it."""
+RATE = 25.0
+"""Frames a second of videos of people who move."""
+
+TURNTABLE_FRAMES, TURNTABLE_SECONDS = 48, 3.0
+
+MAX_FRAMES = 2000
 
 MAX_FILE_MIB = 256
 """Of an array in a file, unpacked."""
 
-MAX_ANGLE = 100.0
-"""Radians: more is no joint's rotation but a broken file."""
+MAX_ANGLE, MAX_METRES = 100.0, 1e4
+"""Larger numbers are no joint's rotation in radians and no place, but a broken file."""
 
 AMASS_WIDTHS = (156, 165)
 """SMPL+H: root, body, hands. SMPL-X: root, body, jaw, eyes, hands."""
 
 WIDTHS = {"global_orient": 3, "body_pose": 63, "left_hand_pose": 45, "right_hand_pose": 45}
+PATHS = ("trans", "transl")
+EXPORTED = "frame"
+"""`dinar fits export` writes AMASS's names too, but in the worlds of scans and cameras, where y is vertical."""
+
 RATES = ("mocap_framerate", "mocap_frame_rate", "fps")
 
 READ_ERRORS = (
@@ -38,32 +48,44 @@ READ_ERRORS = (
 
 @dataclass(frozen=True)
 class Motion:
-    """Poses of one person, upright at the origin, and from where to look at them.
+    """Poses of one person, upright near the origin, and how to look at them.
 
     Attributes:
         name: short, for file names.
         params: one row per frame.
+        rate: frames a second.
         yaw: of the camera, radians from the front.
     """
 
     name: str
     params: BodyParams
+    rate: float = RATE
     yaw: float = 0.0
 
 
-NAMED: dict[str, Callable[[BodyParams, int], Motion]] = {
-    "walk": lambda person, frames: Motion("walk", walk_cycle(person, frames), math.radians(35)),
-    "turntable": lambda person, frames: Motion("turntable", turntable(standing(person), frames)),
-}
+def _walk(person: BodyParams, frames: int | None) -> Motion:
+    """One stride, which goes on into the next without a seam, or so many frames of strides."""
+    stride = round(STRIDE_SECONDS * RATE)
+    cycle = walk_cycle(person, stride)
+    return Motion("walk", cycle.select(torch.arange(frames or stride) % stride), yaw=math.radians(35))
 
 
-def find_motion(motion: str, person: BodyParams, frames: int) -> Motion:
-    """The named motion in `frames` frames, or at most so many of a file.
+def _turntable(person: BodyParams, frames: int | None) -> Motion:
+    count = frames or TURNTABLE_FRAMES
+    return Motion("turntable", turntable(standing(person), count), count / TURNTABLE_SECONDS)
+
+
+NAMED: dict[str, Callable[[BodyParams, int | None], Motion]] = {"walk": _walk, "turntable": _turntable}
+
+
+def find_motion(motion: str, person: BodyParams, frames: int | None = None) -> Motion:
+    """A motion by its name or from a file.
 
     Args:
-        motion: a key of NAMED, or the path of an .npz: AMASS (`poses`, z up) or SMPL-X parameters
-            (`global_orient`, `body_pose`, perhaps `left_hand_pose` and `right_hand_pose`, y up).
+        motion: a key of NAMED, or the path of an .npz: AMASS (`poses` of SMPL+H or SMPL-X, perhaps `trans`; z up) or
+            SMPL-X parameters (`global_orient`, `body_pose`, perhaps hands and `transl`; y up or down).
         person: one row, who moves.
+        frames: so many of a named motion; at most so many of a file.
 
     Raises:
         AvatarError: one sentence on why it cannot be used.
@@ -73,11 +95,12 @@ def find_motion(motion: str, person: BodyParams, frames: int) -> Motion:
     path = Path(motion)
     if path.suffix != ".npz":
         raise AvatarError(f"the motion {motion!r} is unknown; {', '.join(NAMED)} or an .npz is expected")
-    return Motion(path.stem, read_motion(path, person, frames))
+    recording = resample(read_recording(path), RATE).first(frames or MAX_FRAMES)
+    return Motion(path.stem, perform(person, recording))
 
 
-def read_motion(path: Path, person: BodyParams, frames: int) -> BodyParams:
-    """The first `frames` poses of a file, thinned to about FRAMES_PER_SECOND where it tells its rate.
+def read_recording(path: Path) -> Recording:
+    """What a file holds, checked.
 
     Raises:
         AvatarError: see `find_motion`.
@@ -86,25 +109,35 @@ def read_motion(path: Path, person: BodyParams, frames: int) -> BodyParams:
         with np.load(path, allow_pickle=False) as arrays:
             if not isinstance(arrays, np.lib.npyio.NpzFile):
                 raise AvatarError(f"{path} holds a single array; an .npz of AMASS or SMPL-X is expected")
-            return _read(path, arrays, person, frames)
+            return _read(path, arrays)
     except AvatarError:
         raise
     except READ_ERRORS as error:
         raise AvatarError(f"{path} cannot be read as a motion ({str(error) or 'damaged'})") from None
 
 
-def _read(path: Path, arrays: np.lib.npyio.NpzFile, person: BodyParams, frames: int) -> BodyParams:
+def _read(path: Path, arrays: np.lib.npyio.NpzFile) -> Recording:
+    """`poses` come first: AMASS's files of SMPL-X hold the same numbers under other names besides."""
     rate = next((float(_array(arrays, key).reshape(-1)[0]) for key in RATES if key in arrays), 0.0)
-    step = max(round(rate / FRAMES_PER_SECOND), 1) if math.isfinite(rate) else 1
-    kept = slice(0, frames * step, step)
+    found = {}
+    for key in PATHS:
+        if key in arrays:
+            found["path"] = _numbers(path, key, arrays, (3,), MAX_METRES)
     if "poses" in arrays:
-        return from_amass(person, _poses(path, "poses", _array(arrays, "poses"), AMASS_WIDTHS)[kept])
-    if "global_orient" in arrays and "body_pose" in arrays:
-        found = {k: _poses(path, k, _array(arrays, k), (w,)) for k, w in WIDTHS.items() if k in arrays}
-        if len({len(values) for values in found.values()}) > 1:
-            raise AvatarError(f"{path}: {', '.join(found)} differ in their numbers of frames")
-        return _from_smplx(person, {k: values[kept] for k, values in found.items()})
-    raise AvatarError(f"{path} has neither `poses` (AMASS) nor `global_orient` and `body_pose` (SMPL-X)")
+        poses = _numbers(path, "poses", arrays, AMASS_WIDTHS, MAX_ANGLE)
+        parts = {"global_orient": slice(3), "body_pose": slice(3, 66), "left_hand_pose": slice(-90, -45)}
+        parts["right_hand_pose"] = slice(-45, None)
+        found |= {name: poses[:, part] for name, part in parts.items()}
+    elif "global_orient" in arrays and "body_pose" in arrays:
+        found |= {k: _numbers(path, k, arrays, (w,), MAX_ANGLE) for k, w in WIDTHS.items() if k in arrays}
+    else:
+        raise AvatarError(f"{path} has neither `poses` (AMASS) nor `global_orient` and `body_pose` (SMPL-X)")
+    if len({len(values) for values in found.values()}) > 1:
+        counts = ", ".join(f"{name} {len(values)}" for name, values in found.items())
+        raise AvatarError(f"{path}: the numbers of frames differ: {counts}")
+    known_rate = rate if math.isfinite(rate) and rate > 0 else 0.0
+    amass = "poses" in arrays and EXPORTED not in arrays
+    return Recording(**found, rate=known_rate, vertical="z" if amass else "y")
 
 
 def _array(arrays: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
@@ -118,8 +151,11 @@ def _array(arrays: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
     return values
 
 
-def _poses(path: Path, key: str, values: np.ndarray, widths: tuple[int, ...]) -> np.ndarray:
-    """(frames, width) float32 axis-angles, checked."""
+def _numbers(
+    path: Path, key: str, arrays: np.lib.npyio.NpzFile, widths: tuple[int, ...], largest: float
+) -> np.ndarray:
+    """One array (frames, width), float64, checked."""
+    values = _array(arrays, key)
     if values.dtype.kind not in "fiu":
         raise AvatarError(f"{path}: `{key}` holds {values.dtype}, numbers are expected")
     if values.ndim == 3:
@@ -127,14 +163,7 @@ def _poses(path: Path, key: str, values: np.ndarray, widths: tuple[int, ...]) ->
     if values.ndim != 2 or not len(values) or values.shape[1] not in widths:
         expected = " or ".join(map(str, widths))
         raise AvatarError(f"{path}: `{key}` has the shape {values.shape}, (frames, {expected}) is expected")
-    if not (np.abs(values) <= MAX_ANGLE).all():  # NaN compares false
-        raise AvatarError(f"{path}: `{key}` holds numbers that are no rotations in radians")
-    return values.astype(np.float32)
-
-
-def _from_smplx(person: BodyParams, found: dict[str, np.ndarray]) -> BodyParams:
-    """The person's own shape, face and, where the file has none, hands in other poses, at the origin."""
-    count = len(found["global_orient"])
-    values = {k: v.expand(count, -1).clone() for k, v in person.as_dict().items()}
-    values["transl"] = torch.zeros(count, 3)
-    return BodyParams.from_dict(values | {k: torch.from_numpy(v) for k, v in found.items()})
+    if not (np.abs(values) <= largest).all():  # NaN compares false
+        kind = "places in metres" if key in PATHS else "rotations in radians"
+        raise AvatarError(f"{path}: `{key}` holds numbers that are no {kind}")
+    return values.astype(np.float64)

@@ -10,8 +10,8 @@ import numpy as np
 from flows.avatar_folder import AvatarError
 from stages.reporting.pictures import save_animation
 
-MILLISECONDS = 60
-"""Of each frame."""
+Video = tuple[Sequence[np.ndarray], float]
+"""Frames, and how many of them a second."""
 
 
 def check_video_path(path: Path) -> None:
@@ -22,30 +22,31 @@ def check_video_path(path: Path) -> None:
         raise AvatarError(f"{path} is a folder; name a file for the video")
 
 
-def write_video(path: Path, frames: Sequence[np.ndarray]) -> None:
+def write_video(path: Path, frames: Sequence[np.ndarray], rate: float) -> None:
     """Write a video whole or not at all.
 
     Args:
         path: see `check_video_path`.
         frames: (h, w, 3) uint8, all alike, both sides even.
+        rate: of them a second.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".partial.{path.name}")
     try:
-        WRITERS[path.suffix.lower()](str(partial), frames)
+        WRITERS[path.suffix.lower()](str(partial), frames, rate)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _write_webp(path: str, frames: Sequence[np.ndarray]) -> None:
-    save_animation(path, frames, MILLISECONDS)
+def _write_webp(path: str, frames: Sequence[np.ndarray], rate: float) -> None:
+    save_animation(path, frames, round(1000 / rate))
 
 
-def _write_mp4(path: str, frames: Sequence[np.ndarray]) -> None:
+def _write_mp4(path: str, frames: Sequence[np.ndarray], rate: float) -> None:
     height, width = frames[0].shape[:2]
     writer = imageio_ffmpeg.write_frames(
-        path, (width, height), fps=1000 / MILLISECONDS, codec="libx264", quality=8, macro_block_size=2
+        path, (width, height), fps=rate, codec="libx264", quality=8, macro_block_size=2
     )
     writer.send(None)
     for frame in frames:
@@ -53,4 +54,7 @@ def _write_mp4(path: str, frames: Sequence[np.ndarray]) -> None:
     writer.close()
 
 
-WRITERS: dict[str, Callable[[str, Sequence[np.ndarray]], None]] = {".webp": _write_webp, ".mp4": _write_mp4}
+WRITERS: dict[str, Callable[[str, Sequence[np.ndarray], float], None]] = {
+    ".webp": _write_webp,
+    ".mp4": _write_mp4,
+}

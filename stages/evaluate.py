@@ -23,7 +23,7 @@ from dinar_models.surface import Surface
 from dinar_models.types import to_store_range
 from dinar_models.uv_atlas import Atlas
 from stages._core.cli import main
-from stages._core.digests import work_key
+from stages._core.digests import digest_path, work_key
 from stages._core.params import StageParams
 from stages._core.publish import write_file
 from stages._core.runtime import Runtime
@@ -65,7 +65,12 @@ def run(params: EvaluateParams, inputs: Paths, outputs: Paths, runtime: Runtime)
         schema="renders",
         index=index,
         sizes={"H": params.image_size, "W": params.image_size},
-        attrs={"image_size": params.image_size, **read_body_digests(inputs["body"])},
+        attrs={
+            "image_size": params.image_size,
+            "avatars": digest_path(inputs["avatars"]),
+            "parser": digest_path(inputs["parser"] / "parser.safetensors"),
+            **read_body_digests(inputs["body"]),
+        },
         shard_rows=VIEWS_PER_SHARD,
         work=partial(render_shard, index=index, inputs=dict(inputs), size=params.image_size),
         runtime=runtime,

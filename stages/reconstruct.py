@@ -1,7 +1,7 @@
 """One-shot avatars of held-out people: one front view each → complete neural texture (paper section 3.4)."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,7 @@ from dinar_models.reconstruction import (
     reconstruct,
 )
 from stages._core.cli import main
-from stages._core.digests import work_key
+from stages._core.digests import digest_path, work_key
 from stages._core.params import StageParams
 from stages._core.precision import DtypeChoice, resolve_dtype
 from stages._core.runtime import Runtime
@@ -34,6 +34,9 @@ from stages._data.models import AvatarModels, load_models, load_nets
 
 PEOPLE_PER_SHARD = 4
 """Tuned at once: half a GiB each."""
+
+WEIGHTS = ("avatar", "vqgan", "diffusion")
+"""Inputs that hold networks, in files of the same names."""
 
 FRONT_YAW = 1.0
 """Degrees from the front within which a view counts as the front view."""
@@ -73,18 +76,24 @@ def run(params: ReconstructParams, inputs: Paths, outputs: Paths, runtime: Runti
         )
     nets = load_nets(inputs["avatar"], inputs["body"], runtime.device)
     dtype = resolve_dtype(params.dtype, runtime.device)
+    digests = {**read_body_digests(inputs["body"]), "weights": weight_digests(inputs)}
     return build_store(
         out=outputs["avatars"],
         schema="avatars",
         index=people,
         sizes={"T": nets.config.texture_size},
-        attrs={**params.model_dump(mode="json"), "dtype": str(dtype), **read_body_digests(inputs["body"])},
+        attrs={**params.model_dump(mode="json"), "dtype": str(dtype), **digests},
         shard_rows=PEOPLE_PER_SHARD,
         work=_Work(people, dict(inputs), params.seed, params.rules(dtype), runtime.device),
         runtime=runtime,
         key=work_key(params, inputs.values()),
         max_reject_ratio=params.max_reject_ratio,
     )
+
+
+def weight_digests(folders: Mapping[str, Path]) -> dict[str, str]:
+    """Of the weights in the folders `avatar`, `vqgan` and `diffusion`: whose avatars these are."""
+    return {name: digest_path(folders[name] / f"{name}.safetensors") for name in WEIGHTS}
 
 
 def front_views(dataset: str, inputs: Paths, params: ReconstructParams) -> pd.DataFrame:
@@ -120,7 +129,7 @@ class _Work:
         arrays = _empty(len(rows), size)
         for dataset, lines in self._usable(rows):
             places = (lines.index - rows.start).tolist()
-            photos, bodies = self._photos(dataset, lines, models)
+            photos, bodies = read_people(dataset, lines, self.inputs, models)
             names = lines["subject"].tolist()
             generator = generator_for(self.seed, "reconstruct", *names, device=self.device)
             made = reconstruct(
@@ -146,26 +155,27 @@ class _Work:
         for dataset, group in itertools.groupby(lines[lines["ok"]].itertuples(), key=lambda p: p.dataset):
             yield dataset, lines.loc[[p.Index for p in group]]
 
-    def _photos(
-        self, dataset: str, lines: pd.DataFrame, models: AvatarModels
-    ) -> tuple[PhotoInputs, BodyParams]:
-        """Read the chosen views and their single-view fits."""
-        views = open_store(self.inputs[f"views.{dataset}"], "views")
-        parsing = open_store(self.inputs[f"parsing.{dataset}"], "parsing")
-        single = open_store(self.inputs[f"bodies_single.{dataset}"], "bodies")
-        view_rows, single_rows = lines["view_row"].tolist(), lines["single_row"].tolist()
-        bodies = read_bodies(single, single_rows)
-        photos = read_photos(
-            views.read("rgb", view_rows),
-            parsing.read("mask", view_rows),
-            read_cameras(views, view_rows),
-            read_crops(single, single_rows),
-            bodies,
-            surface=models.surface,
-            image_size=models.nets.config.image_size,
-            texture_size=models.nets.config.texture_size,
-        )
-        return photos, bodies
+
+def read_people(
+    dataset: str, lines: pd.DataFrame, inputs: Mapping[str, Path], models: AvatarModels
+) -> tuple[PhotoInputs, BodyParams]:
+    """The views that `front_views` chose, and their single-view fits."""
+    views = open_store(inputs[f"views.{dataset}"], "views")
+    parsing = open_store(inputs[f"parsing.{dataset}"], "parsing")
+    single = open_store(inputs[f"bodies_single.{dataset}"], "bodies")
+    view_rows, single_rows = lines["view_row"].tolist(), lines["single_row"].tolist()
+    bodies = read_bodies(single, single_rows)
+    photos = read_photos(
+        views.read("rgb", view_rows),
+        parsing.read("mask", view_rows),
+        read_cameras(views, view_rows),
+        read_crops(single, single_rows),
+        bodies,
+        surface=models.surface,
+        image_size=models.nets.config.image_size,
+        texture_size=models.nets.config.texture_size,
+    )
+    return photos, bodies
 
 
 def _empty(people: int, size: int) -> dict[str, np.ndarray]:

@@ -11,10 +11,10 @@ import torch
 import yaml
 from pydantic import Field
 
-from dinar_models.animation import framing_camera, render_frames, standing, turntable, walk_cycle
+from dinar_models.animation import render_frames, standing, turntable
 from dinar_models.avatar import AvatarNets
-from dinar_models.body import BodyModel, BodyParams
-from dinar_models.cameras import Camera
+from dinar_models.body import BodyModel
+from dinar_models.gait import STRIDE_SECONDS, walk_cycle
 from dinar_models.rasterize.base import make_rasterizer
 from dinar_models.types import NeuralTexture
 from dinar_models.uv_atlas import Atlas
@@ -31,6 +31,9 @@ from stages.reporting import pictures
 from stages.reporting.fits import fit_overlay
 from stages.reporting.graph_picture import graph_svg
 from stages.reporting.page import Section, render_page
+
+TURN_SECONDS = 2.0
+"""Of a turntable's round."""
 
 
 class ReportParams(StageParams):
@@ -111,13 +114,13 @@ def animation_sections(params: ReportParams, inputs: Paths, runtime: Runtime) ->
     for row in rows:
         texture = torch.from_numpy(store.read("texture", [row])).float()
         person, subject = read_bodies(store, [row]), str(store.index.at[row, "subject"])
-        for name, motion in (
-            ("turns", turntable(standing(person), params.frames)),
-            ("walks", walk_cycle(person, params.frames)),
+        for name, motion, yaw, seconds in (
+            ("turns", turntable(standing(person), params.frames), 0.0, TURN_SECONDS),
+            ("walks", walk_cycle(person, params.frames), math.radians(35), STRIDE_SECONDS),
         ):
-            camera = _side_camera(motion, scene) if name == "walks" else None
-            frames = list(render_frames(nets, texture, motion, camera=camera, **scene))
-            images.append((f"{subject} {name}", pictures.animation_uri(frames)))
+            frames = list(render_frames(nets, texture, motion, yaw=yaw, **scene))
+            uri = pictures.animation_uri(frames, round(1000 * seconds / params.frames))
+            images.append((f"{subject} {name}", uri))
     yield Section("People that the model never saw, turning and walking", images=images)
 
 
@@ -188,12 +191,6 @@ def _neural_rgb(store: Store, name: str, row: int) -> np.ndarray:
     """The colours of a stored neural texture, as a picture."""
     texture = NeuralTexture(torch.from_numpy(store.read(name, [row])).float())
     return pictures.texture_image(texture.rgb[0].numpy())
-
-
-def _side_camera(motion: BodyParams, scene: dict[str, Any]) -> Camera:
-    with torch.no_grad():
-        vertices = torch.cat([scene["body"](motion.select([i])).vertices for i in range(len(motion))])
-    return framing_camera(vertices, scene["size"], yaw=math.radians(35))
 
 
 def _spread(rows: np.ndarray, count: int) -> np.ndarray:

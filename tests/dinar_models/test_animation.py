@@ -1,4 +1,4 @@
-"""Motions: what turns, what repeats, which way is up, and what the camera holds."""
+"""Who stands, who turns, and what the camera holds."""
 
 import math
 from dataclasses import fields
@@ -7,17 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from dinar_models.animation import (
     compose_white,
     framing_camera,
-    from_amass,
     render_frames,
     standing,
     turntable,
-    walk_cycle,
 )
 from dinar_models.avatar import AvatarConfig, AvatarNets
 from dinar_models.body import SIZES, BodyModel, BodyParams
@@ -71,39 +68,6 @@ def test_turntable_shows_the_left_side_after_three_quarters(body: BodyModel) -> 
     assert ahead[3, 0] < -0.05
 
 
-def test_walk_cycle_is_periodic_and_independent_of_the_frame_count(person: BodyParams) -> None:
-    """Twice the frames pass through the same poses; a stride later everything is as it was."""
-    coarse, fine = walk_cycle(person, 6), walk_cycle(person, 12)
-    torch.testing.assert_close(fine.body_pose[::2], coarse.body_pose)
-    torch.testing.assert_close(fine.transl[::2], coarse.transl)
-    largest = (fine.body_pose.roll(-1, 0) - fine.body_pose).abs().amax(1)
-    assert largest.max() < 0.6  # the step from the last frame to the first is no jump
-    assert largest[-1] <= 1.01 * largest[5]
-    assert_same_person(coarse, person, but=())
-
-
-def test_half_a_stride_exchanges_the_sides() -> None:
-    pose = walk_cycle(BodyParams.zeros(1), 10).body_pose.view(10, 21, 3)
-    later = pose.roll(-5, 0)
-    for left, right in ((0, 1), (3, 4), (6, 7)):
-        torch.testing.assert_close(later[:, left], pose[:, right], atol=1e-6, rtol=0)
-    mirror = torch.tensor([1.0, -1.0, -1.0])
-    for left, right in ((15, 16), (17, 18)):
-        torch.testing.assert_close(later[:, left], pose[:, right] * mirror, atol=1e-6, rtol=0)
-
-
-def test_walking_legs_and_arms_swing_against_each_other(body: BodyModel) -> None:
-    """A quarter into the stride the left leg and the right arm are ahead; shins bend backwards only."""
-    positions = body(walk_cycle(BodyParams.zeros(1), 4)).joints
-    assert joint(positions, "left_ankle")[1, 2] > joint(positions, "right_ankle")[1, 2] + 0.2
-    assert joint(positions, "left_wrist")[1, 2] < joint(positions, "right_wrist")[1, 2] - 0.1
-    assert joint(positions, "left_ankle")[3, 2] < joint(positions, "right_ankle")[3, 2] - 0.2
-    for side in ("left", "right"):
-        knee = joint(positions, f"{side}_knee")
-        straight = (joint(positions, f"{side}_hip") + joint(positions, f"{side}_ankle")) / 2
-        assert (knee[:, 2] > straight[:, 2]).all()
-
-
 def test_standing_arms_hang_clear_of_the_hips(body: BodyModel, person: BodyParams) -> None:
     assert_same_person(standing(person), person, but=())
     positions = body(standing(BodyParams.zeros(1))).joints
@@ -114,26 +78,6 @@ def test_standing_arms_hang_clear_of_the_hips(body: BodyModel, person: BodyParam
         assert sign * points[2][0] > sign * joint(positions, f"{side}_hip")[0, 0] + 0.1
     left, right = joint(positions, "left_wrist")[0], joint(positions, "right_wrist")[0]
     torch.testing.assert_close(left * torch.tensor([-1.0, 1, 1]), right, atol=5e-3, rtol=0)
-
-
-@pytest.mark.parametrize("columns", [156, 165])
-def test_amass_is_turned_upright(body: BodyModel, person: BodyParams, columns: int) -> None:
-    """Standing people of AMASS are turned by 90° about x into z up; a turn about z becomes one about y."""
-    poses = np.zeros((2, columns))
-    stands = Rotation.from_euler("x", 90, degrees=True)
-    poses[0, :3] = stands.as_rotvec()
-    poses[1, :3] = (Rotation.from_euler("z", 30, degrees=True) * stands).as_rotvec()
-    poses[:, 3 + 3 * 3] = 0.7  # left knee, about x
-    poses[:, -90], poses[:, -45] = 0.1, 0.2
-    moved = from_amass(person, poses)
-    expected = torch.tensor([[0.0, 0, 0], [0, math.radians(30), 0]])
-    torch.testing.assert_close(moved.global_orient, expected, atol=1e-6, rtol=0)
-    assert moved.body_pose[:, 9].tolist() == pytest.approx([0.7, 0.7])
-    assert moved.left_hand_pose[0, 0].item() == pytest.approx(0.1)
-    assert moved.right_hand_pose[0, 0].item() == pytest.approx(0.2)
-    assert_same_person(moved, person, but=("left_hand_pose", "right_hand_pose"))
-    upright = body(from_amass(BodyParams.zeros(1), poses[:1])).joints
-    assert joint(upright, "head")[0, 1] > joint(upright, "left_ankle")[0, 1] + 1
 
 
 @pytest.mark.parametrize("stretched", [False, True])

@@ -1,5 +1,6 @@
 """The `dinar` command: what it prints, what it writes, its exit codes."""
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -124,6 +125,12 @@ def test_weights_fetch_without_an_address_says_how_else_to_get_it():
     done = dinar("weights", "fetch", "inception")
     assert done.exit_code == 1
     assert "dinar weights add inception FILE" in done.stderr
+
+
+def test_a_release_of_nothing_is_one_sentence(tmp_path: Path):
+    done = dinar("weights", "release", "--from", tmp_path)
+    assert done.exit_code == 1
+    assert re.fullmatch(r"the weights .* lack body, parser, .*\n", done.stderr)
 
 
 def test_fits_of_an_unknown_data_set_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -3,7 +3,6 @@
 import io
 import itertools
 import json
-import pickle
 import re
 import shutil
 from collections.abc import Callable
@@ -19,20 +18,18 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from dinar_models.body import BodyParams
 from flows.avatar_folder import OWN_FILES, AvatarError, check_target, read_avatar
 from flows.champion import WEIGHTS
 from flows.cli import app
-from flows.create_avatar import pipeline_rules
-from flows.model_folders import find_models
-from flows.motions import find_motion, read_motion
+from flows.create_avatar import rules_of
+from flows.model_folders import ModelFolder, find_models
 from flows.steps import show_steps
 from stages._core.params import ParamsError
 from stages._core.weights import WeightsError
 from tests.flows.untrained import IMAGE_SIZE, write_models
 from tests.stages.painted_person import render_painted
 
-FRAMES = 4
+FRAMES = 9
 
 
 def dinar(*arguments: object) -> Result:
@@ -71,6 +68,10 @@ def test_the_folder_holds_the_avatar_and_how_it_came_about(alice: Path, models: 
     mask = np.asarray(Image.open(alice / "mask.png"))
     photo = np.asarray(Image.open(alice / "photo.png"))
     assert (photo[mask == 0] > 250).mean() > 0.99  # what is not the person is the white background
+    render = np.asarray(Image.open(alice / "render.png"))
+    small = np.asarray(Image.fromarray(mask).resize(render.shape[1::-1]))
+    shown = (render < 200).any(axis=2)
+    assert (shown & (small > 64)).sum() / (shown | (small > 64)).sum() > 0.5  # untrained, where the person is
     fit = np.asarray(Image.open(alice / "fit.png"))
     covered = (fit != photo).any(axis=2)
     overlap = (covered & (mask > 64)).sum() / (covered | (mask > 64)).sum()
@@ -85,6 +86,9 @@ def test_the_turntable_shows_the_back_too(alice: Path) -> None:
     widths = [c[-1] - c[0] for c in columns]
     assert widths[0] > 1.3 * widths[12]  # narrower from the side
     assert abs(columns[0].mean() - middle) < 4
+    for name, frame in (("front", 0), ("back", 24)):
+        still = np.asarray(Image.open(alice / f"{name}.png")).astype(int)
+        assert np.abs(still - frames[frame]).mean() < 4  # the video is compressed
 
 
 def test_a_walk_moves_and_is_not_blank(alice: Path) -> None:
@@ -99,14 +103,15 @@ def test_a_walk_moves_and_is_not_blank(alice: Path) -> None:
 
 
 def test_a_motion_file_becomes_an_mp4(alice: Path, tmp_path: Path) -> None:
-    poses = np.zeros((7 * FRAMES, 165))
+    """A fifth of a second, recorded at 120 frames a second: five frames at 25."""
+    poses = np.zeros((24, 165))
     poses[:, 0] = np.pi / 2
-    np.savez(tmp_path / "dance.npz", poses=poses, mocap_framerate=120)
+    np.savez(tmp_path / "dance.npz", poses=poses, mocap_frame_rate=120)
     video = tmp_path / "videos" / "dance.mp4"
     done = dinar("animate", alice, "--motion", tmp_path / "dance.npz", "--out", video)
     assert done.exit_code == 0, done.output
     frames = read_mp4(video)
-    assert [f.shape for f in frames] == [(IMAGE_SIZE, IMAGE_SIZE, 3)] * FRAMES
+    assert [f.shape for f in frames] == [(IMAGE_SIZE, IMAGE_SIZE, 3)] * 5
     assert all(0.02 < (f < 200).any(axis=2).mean() < 0.6 for f in frames)
     assert [p.name for p in video.parent.iterdir()] == ["dance.mp4"]
 
@@ -143,15 +148,23 @@ def far_away(person: np.ndarray) -> np.ndarray:
     return image
 
 
-def test_a_photo_is_completed_as_the_pipeline_completes_its_people(tmp_path: Path) -> None:
-    """By the section `reconstruct` of params.yaml; once `dinar avatar` sampled from noise five times as strong."""
-    path = tmp_path / "params.yaml"
+def test_weights_are_sampled_as_they_were_measured_and_else_by_params(tmp_path: Path) -> None:
+    """Once `dinar avatar` sampled all weights by this project's params: some from noise five times as strong."""
+    path, weights = tmp_path / "params.yaml", ModelFolder("repro", tmp_path)
     path.write_text("seed: 1\nreconstruct: {datasets: [a], steps: 7, temperature: 0.3, dtype: float32}\n")
-    rules = pipeline_rules(path)
+    rules = rules_of(weights, path)
     assert (rules.steps, rules.temperature, rules.dtype) == (7, 0.3, torch.float32)
+    section = {"seed": 2, "datasets": ["b"], "steps": 9, "temperature": 0.6, "dtype": "float32"}
+    (tmp_path / "card.json").write_text(json.dumps({"reconstruct": section}))
+    rules = rules_of(weights, path)
+    assert (rules.steps, rules.temperature) == (9, 0.6)
+    (tmp_path / "card.json").write_text("{}")
+    with pytest.raises(WeightsError, match="does not say how to sample"):
+        rules_of(weights, path)
+    (tmp_path / "card.json").unlink()
     path.write_text("seed: 1\nreconstruct: {datasets: [a], temprature: 0.3}\n")
     with pytest.raises(ParamsError, match="did you mean temperature"):
-        pipeline_rules(path)
+        rules_of(weights, path)
 
 
 @pytest.mark.parametrize(
@@ -212,14 +225,14 @@ def test_missing_weights_are_code_1_and_name_the_command(person: np.ndarray, tmp
         find_models("auto", tmp_path)
 
 
-def test_auto_takes_released_then_the_champion_then_the_last_run(tmp_path: Path) -> None:
-    for place, name in (("models", "repro"), ("models/champion", "champion"), ("released", "released")):
+def test_auto_takes_the_champion_then_the_last_run_then_the_released(tmp_path: Path) -> None:
+    for place, name in (("released", "released"), ("models", "repro"), ("models/champion", "champion")):
         for folder in WEIGHTS:
             (tmp_path / place / folder).mkdir(parents=True)
         assert find_models("auto", tmp_path).name == name
-    (tmp_path / "released" / "vqgan").rmdir()
-    assert find_models("auto", tmp_path).name == "champion"
-    assert find_models("repro", tmp_path).root == tmp_path / "models"
+    (tmp_path / "models/champion/vqgan").rmdir()
+    assert find_models("auto", tmp_path).name == "repro"
+    assert find_models("released", tmp_path).root == tmp_path / "released"
 
 
 def test_an_avatar_is_refused_with_other_weights(alice: Path, models: Path, tmp_path: Path) -> None:
@@ -284,89 +297,6 @@ def test_damaged_tensors_are_refused(alice: Path, tmp_path: Path) -> None:
         read_avatar(folder)
     with pytest.raises(AvatarError, match="is no avatar"):
         read_avatar(tmp_path)
-
-
-class Trap:
-    """Unpickled, it leaves a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
-        return Path.touch, (self.path,)
-
-
-def test_a_pickled_motion_is_refused_and_not_run(alice: Path, tmp_path: Path) -> None:
-    trap = tmp_path / "sprung"
-    np.savez(tmp_path / "a.npz", poses=np.array([Trap(trap)], dtype=object), allow_pickle=True)
-    (tmp_path / "b.npz").write_bytes(pickle.dumps(Trap(trap)))
-    for name in ("a.npz", "b.npz"):
-        refused(dinar("animate", alice, "--motion", tmp_path / name), "cannot be read as a motion")
-    assert not trap.exists()
-
-
-PERSON = BodyParams.zeros(1)
-
-
-@pytest.mark.parametrize(
-    ("arrays", "words"),
-    [
-        ({"poses": np.zeros((5, 72))}, r"shape \(5, 72\), \(frames, 156 or 165\)"),
-        ({"poses": np.full((5, 156), np.nan)}, "no rotations"),
-        ({"poses": np.full((5, 156), 1e30)}, "no rotations"),
-        ({"poses": np.zeros((0, 156))}, "shape"),
-        ({"poses": np.full((5, 156), "a")}, "holds <U1"),
-        ({"global_orient": np.zeros((5, 3)), "body_pose": np.zeros((4, 63))}, "differ in their numbers"),
-        ({"body_pose": np.zeros((4, 63))}, "neither `poses`"),
-        ({"poses": np.zeros((5, 156)), "fps": np.zeros(0)}, "cannot be read"),
-    ],
-)
-def test_strange_motions_are_refused(arrays: dict[str, np.ndarray], words: str, tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", **arrays)
-    with pytest.raises(AvatarError, match=words):
-        read_motion(tmp_path / "a.npz", PERSON, FRAMES)
-
-
-def test_motions_that_would_fill_the_memory_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flows.motions.MAX_FILE_MIB", 1)
-    np.savez_compressed(tmp_path / "a.npz", poses=np.zeros((1000, 156)))  # 1.2 MiB, packed to a few KiB
-    with pytest.raises(AvatarError, match="unpacks to more than 1 MiB"):
-        read_motion(tmp_path / "a.npz", PERSON, FRAMES)
-
-
-def test_amass_stands_upright_and_keeps_its_hands(tmp_path: Path) -> None:
-    poses = np.zeros((3, 165))
-    poses[:, 0] = np.pi / 2  # z up
-    poses[:, 3:6] = 0.3  # the first body joint
-    poses[:, -90:-45], poses[:, -45:] = 0.1, 0.2
-    np.savez(tmp_path / "a.npz", poses=poses)
-    moved = read_motion(tmp_path / "a.npz", PERSON, FRAMES)
-    assert len(moved) == 3
-    np.testing.assert_allclose(moved.global_orient, 0, atol=1e-6)
-    np.testing.assert_allclose(moved.body_pose[:, :3], 0.3)
-    np.testing.assert_allclose(moved.body_pose[:, 3:], 0)
-    np.testing.assert_allclose(moved.left_hand_pose, 0.1)
-    np.testing.assert_allclose(moved.right_hand_pose, 0.2)
-
-
-def test_smplx_parameters_move_the_person_in_its_own_shape(tmp_path: Path) -> None:
-    someone = BodyParams.zeros(1)
-    someone.betas[:], someone.left_hand_pose[:], someone.transl[:] = 1.5, 0.4, 9.0
-    body_pose = np.arange(10)[:, None, None] * np.full((10, 21, 3), 0.1)
-    np.savez(tmp_path / "a.npz", global_orient=np.zeros((10, 3)), body_pose=body_pose)
-    moved = read_motion(tmp_path / "a.npz", someone, FRAMES)
-    assert len(moved) == FRAMES
-    np.testing.assert_allclose(moved.body_pose[:, 0], [0, 0.1, 0.2, 0.3], atol=1e-6)
-    assert (moved.betas == 1.5).all()
-    assert (moved.left_hand_pose == 0.4).all()
-    assert (moved.transl == 0).all()
-
-
-def test_an_unknown_motion_names_those_that_are_known() -> None:
-    with pytest.raises(AvatarError, match=r"'dance' is unknown; walk, turntable or an \.npz"):
-        find_motion("dance", PERSON, FRAMES)
 
 
 def test_a_video_needs_a_name_that_says_what_it_is(alice: Path, tmp_path: Path) -> None:
