@@ -109,8 +109,8 @@ def poisson_blend(
     """Values whose differences between neighbours are the best view's (Pérez et al., SIGGRAPH 2003).
 
     Least squares over all pairs of neighbours on an island, without fixed borders; instead the values are drawn
-    weakly to eq. 5's (ANCHOR). Neighbours that no view sees together should not differ: so steps where views of different
-    brightness meet are spread out. Arguments as of `pyramid_blend`.
+    weakly to eq. 5's (ANCHOR). Neighbours that no view sees together should not differ: steps where views of
+    different brightness meet are spread out. Arguments as of `pyramid_blend`.
     """
     place = (island.flatten() >= 0).nonzero()[:, 0]
     number = torch.full((island.numel(),), -1, device=place.device)
