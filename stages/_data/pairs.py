@@ -1,8 +1,8 @@
 """Training pairs: two frames of one person that differ in view and, where the data has it, in pose.
 
 A person here is a subject in one variant, hence in one colour: the renders of its scans, the frames of its videos (a
-body of its own in each frame), or its photos. Who was seen once gives no pair. Step k draws its people from a window that moves
-over a shuffled list of them: memory is bounded whatever the size of the data, most frames are in memory when
+body of its own in each), or its photos. Who was seen once gives no pair. Step k draws its people from a window that
+moves over a shuffled list of them: memory is bounded whatever the size of the data, most frames are in memory when
 they are drawn, and every batch is a pure function of (seed, step).
 """
 
