@@ -53,6 +53,7 @@ class TrainDiffusionParams(StageParams):
     layers: int = Field(2, ge=1, description="residual blocks per level")
     groups: int = Field(8, ge=1, description="of the group norms")
     head_width: int = Field(32, ge=1, description="channels per attention head")
+    heads: int = Field(0, ge=0, description="attention heads of every level (published: 8); 0: by head_width")
     dropout: float = Field(0.0, ge=0, lt=1, description="in residual blocks")
     prediction: Prediction = Field("v_prediction", description="what the net predicts (paper: epsilon)")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
@@ -136,7 +137,7 @@ def build(params: TrainDiffusionParams, train: Pairs, guess: Guess) -> LatentDif
 
 def configure(params: TrainDiffusionParams, latent_size: int, guess: Guess) -> DiffusionConfig:
     """The net's sizes."""
-    names = ("layers", "groups", "head_width", "dropout", "prediction")
+    names = ("layers", "groups", "head_width", "heads", "dropout", "prediction")
     return DiffusionConfig(
         latent_size=latent_size,
         widths=tuple(params.widths),
