@@ -224,9 +224,12 @@ def reconstruct(
     """
     tables = atlas.tables(inputs.sample.rgb.shape[-1])
     island = torch.from_numpy(tables.island_mask)
-    with torch.no_grad(), rules.autocast(inputs.rgb.device):
-        partial = merge_photos(partial_texture(nets, inputs, generator), inputs, tables, rules)
-        decoded = complete(vqgan, diffusion, partial, tables, rules, generator, progress)
+    with torch.no_grad():
+        with rules.autocast(inputs.rgb.device):
+            partial = partial_texture(nets, inputs, generator)
+        partial = merge_photos(partial, inputs, tables, rules)
+        with rules.autocast(inputs.rgb.device):
+            decoded = complete(vqgan, diffusion, partial, tables, rules, generator, progress)
     tuners = _tuners(nets, inputs, rules, critics, generator)
     colour_steps = rules.colour_steps if rules.adjust_colour else 0
     tick = _ticks(len(inputs.photos) * (colour_steps + rules.tune_steps), progress)

@@ -12,8 +12,8 @@ from dinar_models.cameras import Camera
 Variables = dict[str, Tensor]
 """The fields of BodyParams but `transl` and `scale`, and `pelvis`: where that joint is in the world, m.
 
-A shape that changes moves the pelvis in the body's own frame; with the pelvis as variable it stays put. The
-frames of a clip and the photos of a person share one shape: `betas` has a row for each person, everything else for each body."""
+A shape that changes moves the pelvis in the body's own frame; with the pelvis as variable it stays put. Frames of
+a clip and photos of a person share one shape: `betas` has a row for each person, everything else for each body."""
 
 
 @dataclass

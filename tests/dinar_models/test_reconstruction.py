@@ -207,6 +207,16 @@ def test_photos_of_one_person_are_merged_before_anything_is_completed(
     assert bool(step > 0.29) == (blending == "softmax")
 
 
+def test_only_networks_run_in_half_precision(
+    nets: AvatarNets, priors: tuple[VQGAN, LatentDiffusion], sheet: Atlas
+) -> None:
+    """Merged colours keep their digits: 0.3 in bfloat16 would be 0.30078."""
+    inputs = together(flat_photo(0.3, left_half()), flat_photo(0.6, right_half()), person=[0, 0])
+    rules = ReconstructionRules(steps=2, tune_steps=0, dtype=torch.bfloat16)
+    made = reconstruct(nets, *priors, inputs, sheet, rules, generator=generator())
+    torch.testing.assert_close(made.partial.rgb[0, 0, 5, 5], torch.tensor(0.3), atol=1e-6, rtol=0)
+
+
 def test_the_more_frontal_photo_counts_more(nets: AvatarNets, sheet: Atlas) -> None:
     """Cosines 0.5 and 0.3 at a temperature of 10: weights 1 / (1 + e⁻²) and the rest (eq. 5)."""
     everything = torch.ones(SIZE, SIZE, dtype=torch.bool)
