@@ -23,10 +23,11 @@ from typer.testing import CliRunner
 
 from dinar_models.body import BodyParams
 from dinar_models.fitting.start import rotation_matrix
+from dinar_models.reconstruction import ReconstructionRules
 from flows.avatar_folder import OWN_FILES, AvatarError, check_target, read_avatar
 from flows.champion import WEIGHTS
 from flows.cli import app
-from flows.create_avatar import FittedPerson, fit_people, pipeline_rules
+from flows.create_avatar import FittedPerson, create_avatar, fit_people, pipeline_rules
 from flows.model_folders import find_models
 from flows.motions import find_motion, read_motion
 from flows.steps import show_steps
@@ -101,19 +102,12 @@ def several(
         found.extend(fit_people(*arguments))
         return found
 
+    photos = [root / "back.png", root / "front.png"]
+    rules = ReconstructionRules(steps=2, tune_steps=2, blending="pyramid")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("flows.create_avatar.fit_people", remembered)
-        done = dinar(
-            "avatar",
-            "--photos",
-            root / "back.png",
-            root / "front.png",
-            "--out",
-            root / "bob",
-            "--weights",
-            models,
-        )
-    assert done.exit_code == 0, done.output
+        quiet = Console(quiet=True)
+        create_avatar(photos, root / "bob", weights=str(models), seed=0, console=quiet, rules=rules)
     return Several(root / "bob", found)
 
 
