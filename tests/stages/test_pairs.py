@@ -91,6 +91,7 @@ def test_each_frame_of_a_pair_has_its_own_body(video: tuple[Path, BodyParams], t
     shown, other = (surface.uv(bodies.select([k]), camera) for k in (9, 1))
     torch.testing.assert_close(pairs.uv, shown, atol=1e-3, rtol=0)
     assert (pairs.uv - other).abs().max() > 0.5
+    assert pairs.uv[shown < 0].eq(-1).all()  # as in every other raster
     inside = pairs.mask[0, 0] > 0.99
     overlap = inside & (other[0, ..., 0] >= 0)
     assert overlap.sum() > 0.95 * inside.sum()  # the input is frame 1
