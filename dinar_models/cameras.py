@@ -5,6 +5,7 @@ x right, y down, z forward; pixel centres at +0.5, so that an image of `size` pi
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +50,15 @@ class Camera:
         """Some of the cameras; an int gives a batch of one."""
         rows = [rows] if isinstance(rows, int) else rows
         return Camera(self.K[rows], self.R[rows], self.T[rows], self.size)
+
+    @staticmethod
+    def cat(cameras: Sequence["Camera"]) -> "Camera":
+        """One batch of several; their images must be of one size."""
+        sizes = {camera.size for camera in cameras}
+        if len(sizes) != 1:
+            raise ValueError(f"cameras of images with {sorted(sizes)} pixels a side cannot be one batch")
+        K, R, T = (torch.cat([getattr(camera, name) for camera in cameras]) for name in ("K", "R", "T"))
+        return Camera(K, R, T, sizes.pop())
 
     def resize(self, size: int) -> "Camera":
         """The same views with `size` pixels per side."""
@@ -113,6 +123,11 @@ class Crop:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @staticmethod
+    def cat(crops: Sequence["Crop"]) -> "Crop":
+        """One batch of several."""
+        return Crop(*(torch.cat([getattr(crop, name) for crop in crops]) for name in ("x", "y", "side")))
 
 
 def points_box(points: Float[Tensor, "b n 2"]) -> Float[Tensor, "b 4"]:

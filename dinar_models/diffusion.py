@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.attention_processor import Attention
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
@@ -30,7 +31,8 @@ class DiffusionConfig:
         attention: per level, whether it has attention.
         layers: residual blocks per level.
         groups: of the group norms.
-        head_width: channels per attention head.
+        head_width: channels per attention head…
+        heads: …unless this says how many heads every level has.
         dropout: in residual blocks.
         prediction: what the net predicts: the noise (paper), or v (Salimans and Ho, ICLR 2022).
         beta_start, beta_end: of the schedule linear in √β (the latent diffusion paper's).
@@ -46,6 +48,7 @@ class DiffusionConfig:
     layers: int = 2
     groups: int = 8
     head_width: int = 64
+    heads: int = 0
     dropout: float = 0.5
     prediction: Prediction = "epsilon"
     beta_start: float = 3e-4
@@ -82,6 +85,10 @@ class LatentDiffusion(nn.Module):
             down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in config.attention),
             up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(config.attention)),
         )
+        if config.heads:  # diffusers has one width for all levels
+            for module in self.unet.modules():
+                if isinstance(module, Attention):
+                    module.heads = config.heads
         self.register_buffer("mean", torch.zeros(LATENT_CHANNELS))
         self.register_buffer("deviation", torch.ones(LATENT_CHANNELS))
         self.register_buffer("scale", torch.ones(LATENT_CHANNELS))

@@ -6,6 +6,7 @@ the `lpips` package's and needs backbone weights that no wheel carries.
 
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import lpips
 import torch
@@ -15,6 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dinar_models.backbones import efficientnet_lite0
+
+DistanceName = Literal["effnet", "lpips"]
+"""Of a loss: `PerceptualDistance`, or LPIPS, which needs weights that no package carries."""
 
 LEVELS = (0, 1, 2, 3, 4)
 

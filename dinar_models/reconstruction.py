@@ -1,25 +1,39 @@
-"""Photo → avatar: partial texture, diffusion, colour, composite, tuning (paper section 3.4), batched over people."""
+"""Photos → avatar: partial texture, diffusion, colour, composite, tuning (paper section 3.4), batched over people.
 
+Several photos of one person are merged into one partial texture (section 3.2) before anything is completed.
+"""
+
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from dinar_models.atlas.tables import AtlasTables
 from dinar_models.avatar import AvatarNets, over_white
+from dinar_models.blending import Blending, blend_textures
 from dinar_models.body import BodyParams
 from dinar_models.cameras import Camera, Crop, crop_camera, crop_image
 from dinar_models.diffusion import LatentDiffusion, latent_mask
 from dinar_models.fills import fill_guess
 from dinar_models.occlusion import occlusion_contours
-from dinar_models.perceptual import PerceptualDistance
+from dinar_models.perceptual import DistanceName, PerceptualDistance
 from dinar_models.rasterize.base import uv_raster
 from dinar_models.surface import Surface
 from dinar_models.texture import SampleRules, Texels, TextureSample, composite, fit_colour, sample_texture
+from dinar_models.tuning import (
+    Critics,
+    PhotoViews,
+    Tuner,
+    TuningRules,
+    adjust_by_rendering,
+    tune_colours,
+    with_rgb,
+)
 from dinar_models.types import NeuralTexture
 from dinar_models.uv_atlas import Atlas
 from dinar_models.vqgan import VQGAN
@@ -38,26 +52,39 @@ Step = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class ReconstructionRules:
-    """How an avatar is made from what one photo shows.
+    """How an avatar is made from what photos show.
 
     Attributes:
+        blending, merge_temperature: of several photos of one person, see `blend_textures`.
         steps, sampler, clamp_known, temperature: of the diffusion, see LatentDiffusion.sample.
         adjust_colour: fit α and β (eq. 7) so that the completed colours agree with the seen ones.
+        colour_steps: optimisation steps of α and β through the renderer (paper); 0: by least squares on the texels.
         tune_steps: optimisation steps of the seen texels' colours through the renderer; 0 = none.
-        tune_rate: their step size, of a colour range of 1.
-        perceptual_weight: of the perceptual term beside the squared error.
+        tune_rate: the step size of both, of a colour range of 1.
+        perceptual_weight, adversarial: weights beside the squared error in both, see TuningRules.
+        distance: what judges perceptually.
         dtype: in which the networks run.
     """
 
+    blending: Blending = "softmax"
+    merge_temperature: float = 10.0
     steps: int = 25
     sampler: Literal["ddim", "dpm++"] = "dpm++"
     clamp_known: bool = False
     temperature: float = 1.0
     adjust_colour: bool = True
+    colour_steps: int = 0
     tune_steps: int = 64
     tune_rate: float = 4e-3
     perceptual_weight: float = 0.05
+    distance: DistanceName = "effnet"
+    adversarial: float = 0.0
     dtype: torch.dtype = torch.float32
+
+    @property
+    def tuning(self) -> TuningRules:
+        """The part that optimisation through the renderer goes by."""
+        return TuningRules(self.tune_rate, self.perceptual_weight, self.adversarial, self.dtype)
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """Run a block in `dtype`."""
@@ -66,21 +93,40 @@ class ReconstructionRules:
 
 @dataclass
 class PhotoInputs:
-    """One photo of each of B people, cropped to the networks' size.
+    """N photos of B people, cropped to the networks' size.
 
     Attributes:
         rgb: in [−1, 1] on black, what the encoder sees.
         target: in [−1, 1] on white, what the render is compared with.
         mask: of the person, in [0, 1].
         uv: UV raster of the fitted body, −1 on the background.
-        sample: the partial texture.
+        sample: the partial textures.
+        person: number of the person in each photo, 0 to B − 1; None: each photo shows another one, in order.
     """
 
-    rgb: Float[Tensor, "b 3 s s"]
-    target: Float[Tensor, "b 3 s s"]
-    mask: Float[Tensor, "b 1 s s"]
-    uv: Float[Tensor, "b s s 2"]
+    rgb: Float[Tensor, "n 3 s s"]
+    target: Float[Tensor, "n 3 s s"]
+    mask: Float[Tensor, "n 1 s s"]
+    uv: Float[Tensor, "n s s 2"]
     sample: TextureSample
+    person: Int[Tensor, " n"] | None = None
+
+    @property
+    def photos(self) -> list[Int[Tensor, " p"]]:
+        """The numbers of each person's photos."""
+        if self.person is None:
+            return list(torch.arange(len(self.rgb)).split(1))
+        return [(self.person == k).nonzero()[:, 0] for k in range(int(self.person.max()) + 1)]
+
+    def views(self, photos: Int[Tensor, " p"]) -> PhotoViews:
+        """What tuning compares one person's avatar with."""
+        return PhotoViews(self.uv[photos], self.target[photos])
+
+    @property
+    def frontality(self) -> Float[Tensor, "b t t"]:
+        """How frontally each person's texels are seen, in the photo that sees them best; 0 where in none."""
+        seen = self.sample.frontality.clamp(0, 1)
+        return torch.stack([seen[photos].amax(dim=0) for photos in self.photos])
 
 
 @dataclass
@@ -89,8 +135,8 @@ class Reconstruction:
 
     Attributes:
         texture: complete.
-        partial: what the photo gave, before anything was completed.
-        coverage: weight of the photo in the final colours, (B, T, T) in [0, 1].
+        partial: what the photos gave, before anything was completed.
+        coverage: weight of the photos in the final colours, (B, T, T) in [0, 1].
     """
 
     texture: NeuralTexture
@@ -110,8 +156,14 @@ def read_photos(
     image_size: int,
     texture_size: int,
     rules: SampleRules = SAMPLE_RULES,
+    person: Int[Tensor, " b"] | None = None,
 ) -> PhotoInputs:
-    """Crop photos around their people and read them into partial textures at the photos' own resolution."""
+    """Crop photos around their people and read them into partial textures at the photos' own resolution.
+
+    Args:
+        params: the body in each photo.
+        person: see PhotoInputs.
+    """
     colour = torch.from_numpy(rgb).permute(0, 3, 1, 2).float() / 255
     cover = torch.from_numpy(mask).float()[:, None] / 255
     small = crop_image(colour, crop, image_size, fill=1.0)
@@ -125,6 +177,7 @@ def read_photos(
         mask=alpha,
         uv=surface.uv(params, near),
         sample=TextureSample(*(torch.cat([getattr(s, f) for s in samples]) for f in _SAMPLE_FIELDS)),
+        person=person,
     )
 
 
@@ -161,27 +214,84 @@ def reconstruct(
     rules: ReconstructionRules,
     *,
     generator: torch.Generator,
+    critics: Critics | None = None,
     progress: Step = lambda what, done, total: None,
 ) -> Reconstruction:
-    """Complete, colour-match, composite and tune the textures of B people."""
+    """Merge the photos of each of B people, then complete, colour-match, composite and tune their textures.
+
+    Args:
+        critics: of the tuning; by default `perceptual`, without a discriminator.
+    """
     tables = atlas.tables(inputs.sample.rgb.shape[-1])
     island = torch.from_numpy(tables.island_mask)
     with torch.no_grad():
         with rules.autocast(inputs.rgb.device):
             partial = partial_texture(nets, inputs, generator)
+        partial = merge_photos(partial, inputs, tables, rules)
+        with rules.autocast(inputs.rgb.device):
             decoded = complete(vqgan, diffusion, partial, tables, rules, generator, progress)
-        if rules.adjust_colour:
-            decoded = adjust_colour(decoded, partial)
-        data, coverage = composite(decoded.data, partial.data, inputs.sample.filled, island)
+    tuners = _tuners(nets, inputs, rules, critics, generator)
+    colour_steps = rules.colour_steps if rules.adjust_colour else 0
+    tick = _ticks(len(inputs.photos) * (colour_steps + rules.tune_steps), progress)
+    if colour_steps:
+        decoded = _each(decoded, lambda k, one: adjust_by_rendering(tuners[k], one, colour_steps, tick))
+    elif rules.adjust_colour:
+        decoded = adjust_colour(decoded, partial)
+    filled = partial.filled[:, 0]
+    data, coverage = composite(decoded.data, partial.data, filled, island)
     texture = NeuralTexture(data)
     if rules.tune_steps:
-        keep = torch.maximum(coverage, torch.from_numpy(tables.eyes_hands) * inputs.sample.filled)
-        texture = tune_colours(nets, texture, inputs, keep, rules, generator, progress)
+        keep = torch.maximum(coverage, torch.from_numpy(tables.eyes_hands) * filled) * inputs.frontality
+        texture = _each(
+            texture, lambda k, one: tune_colours(tuners[k], one, keep[[k]], rules.tune_steps, tick)
+        )
     return Reconstruction(texture, partial, coverage)
 
 
+def _tuners(
+    nets: AvatarNets,
+    inputs: PhotoInputs,
+    rules: ReconstructionRules,
+    critics: Critics | None,
+    generator: torch.Generator,
+) -> list[Tuner]:
+    """One for each person: what one person's discriminator learns is nothing to the others."""
+    if not (rules.tune_steps or rules.colour_steps):
+        return []
+    if critics is None:
+        critics = Critics(PerceptualDistance() if rules.perceptual_weight else None)
+    return [Tuner(nets, inputs.views(photos), rules.tuning, critics, generator) for photos in inputs.photos]
+
+
+def _ticks(total: int, progress: Step) -> Callable[[], None]:
+    """What tells each step of the tuning, of so many."""
+    done = itertools.count(1)
+    return lambda: progress("tuning colours", next(done), total)
+
+
+def _each(texture: NeuralTexture, change: Callable[[int, NeuralTexture], NeuralTexture]) -> NeuralTexture:
+    """Change the texture of one person after the other."""
+    made = [change(k, NeuralTexture(texture.data[[k]])).data for k in range(len(texture.data))]
+    return NeuralTexture(torch.cat(made))
+
+
+def merge_photos(
+    partial: NeuralTexture, inputs: PhotoInputs, tables: AtlasTables, rules: ReconstructionRules
+) -> NeuralTexture:
+    """The partial textures of the photos as one for each person (section 3.2); a single photo's stays as it is."""
+    island = torch.from_numpy(tables.texel_part).long()
+    merged = [
+        blend_textures(
+            partial.data[photos], inputs.sample.frontality[photos], inputs.sample.filled[photos] > 0, island,
+            temperature=rules.merge_temperature, blending=rules.blending,
+        )[0]
+        for photos in inputs.photos
+    ]  # fmt: skip
+    return NeuralTexture(torch.stack(merged))
+
+
 def partial_texture(nets: AvatarNets, inputs: PhotoInputs, generator: torch.Generator) -> NeuralTexture:
-    """What a photo gives: generated channels everywhere, colours and masks where it shows the body (eq. 2)."""
+    """What each photo gives: generated channels everywhere, colours and masks where it shows the body (eq. 2)."""
     generated = nets.generate(inputs.rgb, inputs.mask, generator).float()
     sample = inputs.sample
     return NeuralTexture.assemble(generated, sample.rgb, sample.sampled[:, None], sample.filled[:, None])
@@ -229,56 +339,4 @@ def keep_detail(decoded: NeuralTexture, guess: NeuralTexture, blurred: NeuralTex
 def adjust_colour(decoded: NeuralTexture, partial: NeuralTexture) -> NeuralTexture:
     """α and β of eq. 7 per colour, by least squares where the photo shows the body."""
     alpha, beta = fit_colour(decoded.rgb, partial.rgb, partial.filled[:, 0])
-    rgb = (alpha[..., None, None] * decoded.rgb + beta[..., None, None]).clamp(0, 1)
-    return NeuralTexture.assemble(decoded.generated, rgb, decoded.sampled, decoded.filled)
-
-
-def tune_colours(
-    nets: AvatarNets,
-    texture: NeuralTexture,
-    inputs: PhotoInputs,
-    keep: Float[Tensor, "b t t"],
-    rules: ReconstructionRules,
-    generator: torch.Generator,
-    progress: Step,
-) -> NeuralTexture:
-    """Optimise the seen colours so that the render of the photo's view matches the photo.
-
-    Steps are weighted by frontality and by `keep`: scaling gradients would do nothing, because Adam divides
-    by their size (bug 8 of the published code), so the change itself is weighted.
-    """
-    weight = (keep * inputs.sample.frontality.clamp(0, 1))[:, None]
-    change = torch.zeros_like(texture.rgb, requires_grad=True)
-    optimiser = torch.optim.Adam([change], lr=rules.tune_rate, betas=(0.0, 0.99))
-    distance = PerceptualDistance() if rules.perceptual_weight else None
-    nets.eval().requires_grad_(False)
-    for step in range(rules.tune_steps):
-        tuned = _with_rgb(texture, texture.rgb + weight * change)
-        with rules.autocast(inputs.rgb.device):
-            rgb, mask = nets.render(tuned, inputs.uv)
-            image = over_white(rgb, mask).float()
-            loss = (image - inputs.target).square().mean((1, 2, 3)).sum()
-            if distance is not None:
-                loss = (
-                    loss + rules.perceptual_weight * _cropped(distance, image, inputs.target, generator).sum()
-                )
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        progress("tuning colours", step + 1, rules.tune_steps)
-    with torch.no_grad():
-        return _with_rgb(texture, (texture.rgb + weight * change).clamp(0, 1))
-
-
-def _cropped(
-    distance: PerceptualDistance, image: Tensor, target: Tensor, generator: torch.Generator
-) -> Float[Tensor, " b"]:
-    """The perceptual distance on one random square of half the size (paper section 4.1)."""
-    size = image.shape[-1]
-    side = size // 2
-    y, x = torch.randint(0, size - side + 1, (2,), generator=generator).tolist()
-    return distance(image[..., y : y + side, x : x + side], target[..., y : y + side, x : x + side])
-
-
-def _with_rgb(texture: NeuralTexture, rgb: Tensor) -> NeuralTexture:
-    return NeuralTexture.assemble(texture.generated, rgb, texture.sampled, texture.filled)
+    return with_rgb(decoded, (alpha[..., None, None] * decoded.rgb + beta[..., None, None]).clamp(0, 1))

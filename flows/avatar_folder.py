@@ -1,6 +1,7 @@
 """The folder of an avatar: avatar.json, its neural texture and body, and pictures of how it came about."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ PICTURES = (
 """PNGs: the square around the person; its mask, keypoints and fitted body over it; the avatar in the photo's view,
 from the front and from the back; its texture's colours, what the photo gave of them, B_smp and B_fill of the photo,
 and the generated channels."""
+
+PER_PHOTO = ("photo", "mask", "keypoints", "fit", "render")
+"""Those of them that there are of every photo; of the second photo they are `photo-2` and so on."""
 
 OWN_FILES = {CARD, TENSORS, TURNTABLE, "walk.webp", *(f"{name}.png" for name in PICTURES)}
 MAX_TENSORS_MIB = 512
@@ -67,6 +71,11 @@ class Avatar:
     body: BodyParams
 
 
+def numbered(name: str, photo: int) -> str:
+    """A picture's name for the photo with this number, from 0."""
+    return name if photo == 0 else f"{name}-{photo + 1}"
+
+
 def check_target(out: Path) -> None:
     """Refuse an output that holds anything but an avatar or nothing.
 
@@ -76,7 +85,7 @@ def check_target(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise AvatarError(f"{out} is a file; name a folder for the avatar")
     found = {path.name for path in out.iterdir()} if out.exists() else set()
-    others = found - OWN_FILES if CARD in found else found
+    others = {name for name in found if not _is_own(name)} if CARD in found else found
     if others:
         raise AvatarError(f"{out} holds {min(others)!r}; name a new or empty folder, or one of an avatar")
 
@@ -86,13 +95,13 @@ def write_avatar(folder: Path, avatar: Avatar, pictures: Mapping[str, np.ndarray
 
     Args:
         folder: exists; published by the caller.
-        pictures: (h, w, 3) or (h, w) uint8 by the names in PICTURES.
+        pictures: (h, w, 3) or (h, w) uint8 by the names in PICTURES, those PER_PHOTO `numbered`.
     """
     tensors = {"texture": avatar.texture.data, **avatar.body.as_dict()}
     data = save({name: t[0].float().contiguous().clone() for name, t in tensors.items()})
     (folder / TENSORS).write_bytes(data)
-    for name in PICTURES:
-        Image.fromarray(pictures[name]).save(folder / f"{name}.png")
+    for name, picture in pictures.items():
+        Image.fromarray(picture).save(folder / f"{name}.png")
     text = json.dumps(avatar.card.model_dump(), indent=1, sort_keys=True)
     (folder / CARD).write_text(text + "\n")
 
@@ -128,6 +137,10 @@ def check_models(avatar: Avatar, folder: Path, models: ModelFolder) -> None:
                 f"{folder} was made for the {name} {made_for.get(name)}, but the weights {models} hold the "
                 f"{name} {digest}; make the avatar again with `dinar avatar`"
             )
+
+
+def _is_own(name: str) -> bool:
+    return name in OWN_FILES or re.fullmatch(rf"({'|'.join(PER_PHOTO)})-\d+\.png", name) is not None
 
 
 def _read_card(path: Path) -> AvatarCard:

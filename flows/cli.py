@@ -80,22 +80,31 @@ def repro(targets: Annotated[list[str] | None, typer.Argument(help="stages; none
 
 @app.command()
 def avatar(
-    photo: Annotated[Path, typer.Argument(help="a photo of one person, the whole body in view")],
+    photos: Annotated[
+        list[Path], typer.Argument(metavar="PHOTO", help="a photo of one person, the whole body in view")
+    ],
     out: Annotated[Path, typer.Option("--out", help="folder for the avatar; must not hold anything else")],
+    several: Annotated[
+        bool, typer.Option("--photos", help="several photos of that person in the same clothes follow")
+    ] = False,
     weights: Annotated[
         str,
         typer.Option(help="champion, repro, released or a folder of weights; auto: the first that is there"),
     ] = "auto",
     seed: Annotated[int, typer.Option(help="of every random draw")] = 0,
 ) -> None:
-    """One photo → mask, keypoints, body fit, completed neural texture, stills, turntable.
+    """Photos of a person → masks, keypoints, body fits, one completed neural texture, stills, turntable.
+
+    One photo is enough; with --photos all that follow are merged: dinar avatar --photos FRONT BACK --out DIR.
 
     Exit code 2: the photo or the folder cannot be used. 1: weights are missing. Nothing is written then.
     """
     from flows.create_avatar import create_avatar
 
+    if len(photos) > 1 and not several:
+        _stop(f"{len(photos)} photos were given; say --photos if all show the same person", code=2)
     with _one_sentence():
-        create_avatar(photo, out, weights=weights, seed=seed, console=console)
+        create_avatar(photos, out, weights=weights, seed=seed, console=console)
 
 
 @app.command()

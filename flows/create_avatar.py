@@ -1,7 +1,8 @@
-"""`dinar avatar` and `dinar animate`: a photo becomes an avatar folder, and that folder a video."""
+"""`dinar avatar` and `dinar animate`: photos of a person become an avatar folder, and that folder a video."""
 
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from dinar_models.animation import compose_white, render_frames
 from dinar_models.avatar import AvatarNets
 from dinar_models.body import BodyParams
-from dinar_models.cameras import Crop, crop_camera, crop_image
+from dinar_models.cameras import Camera, Crop, crop_camera, crop_image
 from dinar_models.keypoints import MEDIAPIPE
 from dinar_models.reconstruction import PhotoInputs, ReconstructionRules, read_photos, reconstruct
 from dinar_models.surface import Surface
@@ -24,11 +25,12 @@ from flows.avatar_folder import (
     AvatarCard,
     check_models,
     check_target,
+    numbered,
     read_avatar,
     write_avatar,
 )
 from flows.avatar_pictures import skeleton_overlay, texture_pictures
-from flows.find_person import SeenPerson, find_person
+from flows.find_person import SeenPerson, find_person, observe
 from flows.model_folders import DATA, ModelFolder, find_models, reading
 from flows.motions import Motion, find_motion
 from flows.profiles import PARAMS
@@ -38,7 +40,7 @@ from stages._core.params import parse_section, read_params
 from stages._core.precision import resolve_dtype
 from stages._core.publish import publish
 from stages._core.seeds import generator_for
-from stages._data.models import AvatarModels, load_models, load_nets, load_surface
+from stages._data.models import AvatarModels, build_critics, load_models, load_nets, load_surface
 from stages._data.segmentation import load_parser
 from stages.fit_body import FitBodyParams, fit_photos, judge, load_body
 from stages.reconstruct import ReconstructParams
@@ -54,6 +56,11 @@ DOUBTFUL = FitBodyParams.model_validate({})
 HOPELESS = FitBodyParams.model_validate({"min_iou": 0.4, "max_reprojection": 0.1, "max_excess": 1.0})
 """…and these are refused."""
 
+LOSS_WEIGHTS = DATA / "raw/weights/lpips_vgg"
+
+MAX_PHOTOS = 8
+"""Of one person: all are rendered in every step of the tuning."""
+
 PREVIEW_SIZE = 512
 
 LOOKING, FITTING, RENDERING = "looking for the person", "fitting the body", "rendering"
@@ -62,7 +69,7 @@ AVATAR_STEPS = (LOOKING, FITTING, "completing the texture", "tuning colours", RE
 
 @dataclass(frozen=True)
 class FittedPerson:
-    """The one person of a photo with its body.
+    """The person of a photo with the body.
 
     Attributes:
         body: one row, in the frame of the photo's camera.
@@ -86,7 +93,7 @@ class NewAvatar:
 
 
 def create_avatar(
-    photo: Path,
+    photos: Sequence[Path],
     out: Path,
     *,
     weights: str,
@@ -95,17 +102,18 @@ def create_avatar(
     rules: ReconstructionRules | None = None,
     data: Path = DATA,
 ) -> None:
-    """Make the avatar folder `out` from a photo of one person.
+    """Make the avatar folder `out` from one photo or several of one person.
 
     Args:
+        photos: of the same person in the same clothes; poses and sides may differ.
         out: new, empty, or an earlier avatar; it appears whole or stays as it was.
         weights: see `find_models`.
         rules: how the texture is completed and tuned; by default as the weights were measured.
-        seed: of every random draw; the same seed, photo and weights give the same avatar.
+        seed: of every random draw; the same seed, photos and weights give the same avatar.
         data: the project's data folder.
 
     Raises:
-        PhotoError: the photo shows no usable person.
+        PhotoError: a photo shows no usable person.
         AvatarError: `out` cannot be written.
         WeightsError: weights are missing or do not belong together.
         ParamsError: params.yaml does not say how.
@@ -116,7 +124,7 @@ def create_avatar(
     rules = rules or rules_of(where)
     console.print(f"weights: {where}", soft_wrap=True, markup=False)
     with show_steps(console, AVATAR_STEPS) as step:
-        made = make_avatar(photo, where, seed, rules, step)
+        made = make_avatar(photos, where, seed, rules, step)
     with publish(out.resolve()) as folder:
         write_avatar(folder, made.avatar, made.pictures)
         write_video(folder / TURNTABLE, *made.turntable)
@@ -179,49 +187,61 @@ def animate_avatar(
 
 
 def make_avatar(
-    photo: Path, where: ModelFolder, seed: int, rules: ReconstructionRules, step: Step
+    photos: Sequence[Path], where: ModelFolder, seed: int, rules: ReconstructionRules, step: Step
 ) -> NewAvatar:
-    """From the photo to the turntable, in memory."""
-    person = fit_person(photo, where, step)
+    """From the photos to the turntable, in memory; the avatar stands as in the first one."""
+    people = fit_people(photos, where, step)
     with reading(where):
         models = load_models(where.folders, DEVICE)
-    inputs = _read_photo(person, models)
+    critics = build_critics(rules, models, LOSS_WEIGHTS)
+    inputs = _read_photos(people, models)
     made = reconstruct(
         models.nets, models.vqgan, models.diffusion, inputs, models.surface.atlas, rules,
-        generator=generator_for(seed, "create_avatar", device=DEVICE), progress=step,
+        generator=generator_for(seed, "create_avatar", device=DEVICE), critics=critics, progress=step,
     )  # fmt: skip
-    warnings = [*person.warnings, *_resolution_warnings(person, models.nets.config.image_size)]
+    warnings = _warnings(photos, people, models.nets.config.image_size)
     card = AvatarCard(weights=where.name, digests=where.digests(), seed=seed, warnings=warnings)
-    motion = find_motion("turntable", person.body)
+    motion = find_motion("turntable", people[0].body)
     frames = render_motion(models.nets, models.surface, made.texture, motion, step)
     pictures = {
-        **_photo_pictures(person, models.surface),
         **texture_pictures(made.texture, made.partial),
-        "render": _render_photo_view(models.nets, made.texture, inputs),
         **dict(zip(STILLS, (frames[0], frames[len(frames) // 2]), strict=True)),
     }
-    return NewAvatar(Avatar(card, made.texture, person.body), pictures, (frames, motion.rate))
+    views = _render_photo_views(models.nets, made.texture, inputs)
+    for number, (person, view) in enumerate(zip(people, views, strict=True)):
+        shown = {**_photo_pictures(person, models.surface), "render": view}
+        pictures |= {numbered(name, number): picture for name, picture in shown.items()}
+    return NewAvatar(Avatar(card, made.texture, people[0].body), pictures, (frames, motion.rate))
 
 
-def fit_person(photo: Path, where: ModelFolder, step: Step) -> FittedPerson:
-    """Find the person and fit the body.
+def fit_people(photos: Sequence[Path], where: ModelFolder, step: Step) -> list[FittedPerson]:
+    """Find the person in every photo and fit the bodies, which are of one shape.
 
     Raises:
         PhotoError: one sentence on why that is impossible.
     """
+    if len(photos) > MAX_PHOTOS:
+        raise PhotoError(f"{len(photos)} photos were given, at most {MAX_PHOTOS} can be used")
     with reading(where):
         parser = load_parser(where.parser, DEVICE)
         load_body(where.folders["body"])  # kept for the fit
-    step(LOOKING, 0, 1)
-    seen = find_person(photo, parser, DEVICE)
-    step(LOOKING, 1, 1)
+    seen: list[SeenPerson] = []
+    for photo in photos:
+        step(LOOKING, len(seen), len(photos))
+        seen.append(find_person(photo, parser, DEVICE))
+    step(LOOKING, len(seen), len(photos))
     step(FITTING, 0, 1)
-    fits = fit_photos(where.folders["body"], MEDIAPIPE.name, seen.observations(), DOUBTFUL)
-    if hopeless := judge(fits.fit, HOPELESS)[0]:
-        raise PhotoError(f"{photo.name}: the body could not be fitted to the person ({hopeless})")
-    doubts = [f"the fitted body is doubtful, see fit.png: {verdict}" for verdict in fits.verdicts if verdict]
+    fits = fit_photos(where.folders["body"], MEDIAPIPE.name, observe(seen), DOUBTFUL)
+    for photo, hopeless in zip(photos, judge(fits.fit, HOPELESS), strict=True):
+        if hopeless:
+            raise PhotoError(f"{photo.name}: the body could not be fitted to the person ({hopeless})")
     step(FITTING, 1, 1)
-    return FittedPerson(seen, fits.fit.params, fits.crop, seen.warnings + doubts)
+    people = []
+    for number, one in enumerate(seen):
+        fit, picture = fits.select(torch.tensor([number])), numbered("fit", number)
+        doubts = [f"the fitted body is doubtful, see {picture}.png: {v}" for v in fit.verdicts if v]
+        people.append(FittedPerson(one, fit.fit.params, fit.crop, one.warnings + doubts))
+    return people
 
 
 def render_motion(
@@ -238,12 +258,25 @@ def render_motion(
     return frames
 
 
-def _read_photo(person: FittedPerson, models: AvatarModels) -> PhotoInputs:
-    seen, config = person.seen, models.nets.config
+def _read_photos(people: Sequence[FittedPerson], models: AvatarModels) -> PhotoInputs:
+    seen, config = [person.seen for person in people], models.nets.config
     return read_photos(
-        seen.photo.rgb[None], seen.mask[None], seen.camera, person.crop, person.body,
+        np.stack([one.photo.rgb for one in seen]), np.stack([one.mask for one in seen]),
+        Camera.cat([one.camera for one in seen]), Crop.cat([person.crop for person in people]),
+        BodyParams.cat([person.body for person in people]),
         surface=models.surface, image_size=config.image_size, texture_size=config.texture_size,
+        person=torch.zeros(len(people), dtype=torch.long),
     )  # fmt: skip
+
+
+def _warnings(photos: Sequence[Path], people: Sequence[FittedPerson], image_size: int) -> list[str]:
+    """What will make the avatar worse; where there are several photos, each sentence says which it is about."""
+    sentences = []
+    for photo, person in zip(photos, people, strict=True):
+        about = f"{photo.name}: " if len(photos) > 1 else ""
+        found = [*person.warnings, *_resolution_warnings(person, image_size)]
+        sentences += [about + sentence for sentence in found]
+    return sentences
 
 
 def _resolution_warnings(person: FittedPerson, image_size: int) -> list[str]:
@@ -253,13 +286,14 @@ def _resolution_warnings(person: FittedPerson, image_size: int) -> list[str]:
 
 
 @torch.no_grad()
-def _render_photo_view(nets: AvatarNets, texture: NeuralTexture, inputs: PhotoInputs) -> np.ndarray:
-    """The avatar on white as the photo saw the person."""
-    return compose_white(*nets.render(texture, inputs.uv))[0]
+def _render_photo_views(nets: AvatarNets, texture: NeuralTexture, inputs: PhotoInputs) -> list[np.ndarray]:
+    """The avatar on white as each photo saw the person."""
+    whole = texture.data.expand(len(inputs.uv), -1, -1, -1)
+    return list(compose_white(*nets.render(whole, inputs.uv)))
 
 
 def _photo_pictures(person: FittedPerson, surface: Surface) -> dict[str, np.ndarray]:
-    """What was found in the photo, over the square around the person."""
+    """What was found in a photo, over the square around the person."""
     rgb = torch.from_numpy(person.seen.photo.rgb).permute(2, 0, 1)[None].float()
     mask = torch.from_numpy(person.seen.mask)[None, None].float()
     photo = _bytes(crop_image(rgb, person.crop, PREVIEW_SIZE, fill=255.0)[0].permute(1, 2, 0))

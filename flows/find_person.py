@@ -1,5 +1,6 @@
 """What a photo shows: keypoints and mask of its one person, or one sentence on why it cannot be used."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,19 +47,21 @@ class SeenPerson:
         K = torch.from_numpy(self.photo.K)[None]
         return Camera(K, torch.eye(3)[None], torch.zeros(1, 3), PHOTO_SIZE)
 
-    def observations(self) -> Observations:
-        """What the body is fitted to."""
-        return Observations(
-            xyc=torch.from_numpy(self.found.xyc)[None, None],
-            camera=self.camera,
-            mask=torch.from_numpy(self.mask).float()[None, None] / 255,
-            world=torch.from_numpy(self.found.world)[None, None],
-        )
-
     @property
     def length(self) -> float:
         """Extent of the person in the file, px."""
         return seen_length(self.found.xyc) / self.photo.frame.scale
+
+
+def observe(seen: Sequence[SeenPerson]) -> Observations:
+    """What the bodies of the same person in several photos are fitted to."""
+    return Observations(
+        xyc=torch.from_numpy(np.stack([one.found.xyc for one in seen]))[:, None],
+        camera=Camera.cat([one.camera for one in seen]),
+        mask=torch.from_numpy(np.stack([one.mask for one in seen])).float()[:, None] / 255,
+        world=torch.from_numpy(np.stack([one.found.world for one in seen]))[:, None],
+        person=torch.zeros(len(seen), dtype=torch.long),
+    )
 
 
 def find_person(path: Path, parser: Parser, device: str = "cpu") -> SeenPerson:

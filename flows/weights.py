@@ -23,7 +23,7 @@ class WeightsFileError(ValueError):
 
 @dataclass(frozen=True)
 class Listed:
-    """One entry of data/weights.yaml; where `sha256` is not known, fetching is refused."""
+    """One entry of data/weights.yaml, `file` below FOLDER; where `sha256` is not known, fetching is refused."""
 
     name: str
     file: str
@@ -57,8 +57,9 @@ def add_file(name: str, file: Path, path: Path = LISTING, folder: Path = FOLDER)
     if not file.is_file():
         raise WeightsFileError(f"{file} is no file")
     _check_digest(entry, file)
-    folder.mkdir(parents=True, exist_ok=True)
-    return Path(shutil.copy2(file, folder / entry.file))
+    target = folder / entry.file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copy2(file, target))
 
 
 def fetch_file(name: str, console: Console, path: Path = LISTING, folder: Path = FOLDER) -> Path:
@@ -73,12 +74,13 @@ def fetch_file(name: str, console: Console, path: Path = LISTING, folder: Path =
             f"{name} has no checksum in {path.name}; fetch it yourself and add its sha256 there"
         )
     console.print(f"{name}: {entry.url}\nlicence: {entry.licence}")
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{entry.file}.partial"
+    target = folder / entry.file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
     try:
         _download(entry.url, partial)
         _check_digest(entry, partial)
-        return partial.rename(folder / entry.file)
+        return partial.rename(target)
     except OSError as error:
         raise WeightsFileError(f"{entry.url}: {error}") from None
     finally:

@@ -15,6 +15,7 @@ from stages._core.publish import write_file
 from stages._core.registry import STAGE_NAMES, load_stage
 from stages._core.runtime import Runtime
 from stages._core.stage import Paths, Stage, Summary
+from stages._data.loss_weights import LPIPS_BACKBONE
 
 
 class CheckParams(StageParams):
@@ -27,6 +28,7 @@ def run(params: CheckParams, inputs: Paths, outputs: Paths, runtime: Runtime) ->
     check_all(values, {name: load_stage(name).params for name in STAGE_NAMES if name != "check_params"})
     enabled = read_enabled(inputs["enabled"])
     check_named_datasets(values, enabled)
+    check_loss_weights(values, inputs.get("weights"))
     write_file(outputs["ok"], "params.yaml is valid\n")
     return {"sections": len(STAGE_NAMES) - 1, "datasets": len(enabled["datasets"])}
 
@@ -60,7 +62,19 @@ def check_named_datasets(values: dict[str, dict[str, object]], enabled: dict[str
                 raise ParamsError(f"{section}.datasets: {name!r} is not enabled; enabled: {', '.join(known)}")
 
 
-STAGE = Stage("check_params", CheckParams, inputs=("params", "enabled"), outputs=("ok",), run=run)
+def check_loss_weights(values: dict[str, dict[str, object]], folder: Path | None) -> None:
+    """Training against LPIPS must not find out after hours that its backbone is not there."""
+    if folder is not None and (folder / LPIPS_BACKBONE).is_file():
+        return
+    for section, content in values.items():
+        if isinstance(content, dict) and content.get("distance") == "lpips":
+            raise ParamsError(
+                f"{section}.distance: lpips needs {LPIPS_BACKBONE}; `dinar weights add lpips_vgg FILE` puts it "
+                "in its place; or say effnet"
+            )
+
+
+STAGE = Stage("check_params", CheckParams, inputs=("params", "enabled", "weights?"), outputs=("ok",), run=run)
 
 if __name__ == "__main__":
     main(STAGE)

@@ -108,9 +108,9 @@ def read_shard(rows: range, *, store: Path, raw: Path, params: DetectKeypointsPa
     index = views.index.iloc[rows.start : rows.stop]
     xyc = np.zeros((len(rows), len(OPENPOSE), 3), np.float32)
     rejects: dict[int, str] = {}
-    for place, (subject, frame) in enumerate(zip(index["subject"], read_photo_frames(index), strict=True)):
+    for place, (photo, frame) in enumerate(zip(index["scan"], read_photo_frames(index), strict=True)):
         if frame is not None:  # else the photo could not be read
-            xyc[place], reason = read_person(raw, subject, frame, views["rgb"].shape[1], params.rules)
+            xyc[place], reason = read_person(raw, photo, frame, views["rgb"].shape[1], params.rules)
             if reason:
                 rejects[rows.start + place] = reason
     return ShardResult({"xyc": xyc, "world": np.zeros_like(xyc)}, rejects)

@@ -25,9 +25,9 @@ from stages._core.seeds import generator_for
 from stages._core.shards import ShardResult, build_store
 from stages._core.stage import Paths, Stage, Summary
 from stages._core.store import open_store
-from stages._core.weights import load_weights, read_body_digests
+from stages._core.weights import read_body_digests
 from stages._data.images import partial_textures
-from stages._data.models import load_nets
+from stages._data.models import load_nets, load_vqgan
 
 SHARD_ROWS = 64
 
@@ -59,7 +59,7 @@ def run(params: EncodeLatentsParams, inputs: Paths, outputs: Paths, runtime: Run
         open_store(inputs["textures"], "textures").index, open_store(inputs["merged"], "merged").index, params
     )
     dtype = resolve_dtype(params.dtype, runtime.device)
-    vqgan = _vqgan(inputs["vqgan"], inputs["body"])
+    vqgan = _vqgan(inputs["avatar"], inputs["vqgan"], inputs["body"])
     return build_store(
         out=outputs["latents"],
         schema="latents",
@@ -104,7 +104,7 @@ def encode_shard(
     dtype: torch.dtype,
 ) -> ShardResult:
     """Some rows; each merged texture is encoded once."""
-    vqgan = _vqgan(inputs["vqgan"], inputs["body"])
+    vqgan = _vqgan(inputs["avatar"], inputs["vqgan"], inputs["body"])
     side = vqgan.config.latent_size
     index = open_store(inputs["textures"], "textures").index
     arrays = {
@@ -138,8 +138,8 @@ def _nets(avatar: Path, body: Path) -> AvatarNets:
 
 
 @functools.lru_cache(maxsize=1)
-def _vqgan(folder: Path, body: Path) -> VQGAN:
-    return channels_last(load_weights(folder, "vqgan", VQGAN.from_config, read_body_digests(body)))
+def _vqgan(avatar: Path, vqgan: Path, body: Path) -> VQGAN:
+    return channels_last(load_vqgan(avatar, vqgan, body))
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,14 +1,19 @@
-"""Adapt the renderer to what the autoencoder makes of textures, end to end (paper section 3.3).
+"""Adapt the renderer to what the autoencoder makes of textures (paper section 3.3).
+
+The paper finetunes everything end to end (`trains: all`); then the autoencoder that later stages use is the one that
+is kept beside the nets. Where the renderer alone learns, latents keep their meaning.
 
 Steps alternate between raw textures, as in the training before, and textures such as reconstruct makes: raw
 where the photo shows the body, elsewhere through the autoencoder (eq. 6). The texture merged over the other
 views stands in for what the diffusion will complete. The discriminator goes on learning.
 """
 
+from typing import Literal
+
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from dinar_models.avatar import AvatarNets
 from dinar_models.discriminator import Discriminator
@@ -16,7 +21,7 @@ from dinar_models.ema import Averaged
 from dinar_models.texture import composite
 from dinar_models.types import NeuralTexture
 from dinar_models.uv_atlas import Atlas
-from dinar_models.vqgan import VQGAN
+from dinar_models.vqgan import VQGAN, texture_error
 from stages._core.cli import main
 from stages._core.digests import work_key
 from stages._core.precision import DtypeChoice, autocast, channels_last, resolve_dtype
@@ -39,21 +44,32 @@ class FinetuneAvatarParams(ObjectiveParams):
     steps: int = Field(ge=1, description="optimiser steps")
     batch: int = Field(4, ge=1, description="pairs per step")
     turnover: float = Field(0.35, gt=0, description="people that come into the window of pairs per step")
+    trains: Literal["renderer", "all"] = Field(
+        "renderer", description="what learns: the renderer, or encoder, generator and autoencoder too (paper)"
+    )
     rate: float = Field(1e-3, gt=0, le=1, description="Adam's step size")
+    texture_weight: float = Field(
+        1.0,
+        ge=0,
+        description="of the squared errors and the codebook's loss of an autoencoder that learns (ours)",
+    )
     ema: float = Field(0.98, ge=0, lt=1, description="decay of the averaged weights, which are what is kept")
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints")
     dtype: DtypeChoice = "auto"
 
 
 def run(params: FinetuneAvatarParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
-    """Train the renderer; encoder, generator and autoencoder stay, so that latents keep their meaning."""
+    """Train the renderer, or everything; the averaged weights and the discriminator are kept."""
     digests = read_body_digests(inputs["body"])
     nets = channels_last(load_weights(inputs["avatar"], "avatar", AvatarNets.from_config, digests))
     vqgan = channels_last(load_weights(inputs["vqgan"], "vqgan", VQGAN.from_config, digests))
-    nets.to(runtime.device).requires_grad_(False).renderer.requires_grad_(True)
-    vqgan.to(runtime.device).requires_grad_(False)
-    optimiser = torch.optim.Adam(nets.renderer.parameters(), lr=params.rate, betas=(0.0, 0.99))
-    average = Averaged(nets, params.ema)
+    whole = nn.ModuleDict({"nets": nets, "vqgan": vqgan}).to(runtime.device)
+    everything = params.trains == "all"
+    whole.requires_grad_(everything)
+    nets.renderer.requires_grad_(True)
+    learning = whole if everything else nets.renderer
+    optimiser = torch.optim.Adam(learning.parameters(), lr=params.rate, betas=(0.0, 0.99))
+    average = Averaged(whole, params.ema)
     dtype = resolve_dtype(params.dtype, runtime.device)
     objective = Objective(params, params.image_size, dtype, runtime.device, inputs.get("weights"))
     if objective.adversary:
@@ -66,7 +82,7 @@ def run(params: FinetuneAvatarParams, inputs: Paths, outputs: Paths, runtime: Ru
         seed=params.seed,
         checkpoint_every=params.checkpoint_every,
         runtime=runtime,
-        state={"nets": nets, "optimiser": optimiser, "average": average, **objective.state},
+        state={"whole": whole, "optimiser": optimiser, "average": average, **objective.state},
     )
     rules = PairRules(params.seed, params.image_size, params.batch, turnover=params.turnover, merged=True)
     source = PairSource(inputs, params.datasets, "train", rules)
@@ -75,22 +91,33 @@ def run(params: FinetuneAvatarParams, inputs: Paths, outputs: Paths, runtime: Ru
     for step, pairs in zip(loop, pair_batches(source, range(loop.start, params.steps), runtime), strict=True):
         generator = generator_for(params.seed, "finetune_avatar noise", step, device=runtime.device)
         kind = "raw" if step % 2 else "completed"
+        whole.eval()
+        errors: dict[str, Tensor] = {}
         with autocast(runtime.device, dtype):
-            with torch.no_grad():
-                texture = neural_texture(nets.eval(), pairs, generator)
+            with torch.set_grad_enabled(everything):
+                texture = neural_texture(nets, pairs, generator)
                 if kind == "completed":
-                    texture = completed(texture, vqgan, pairs, island)
+                    texture, errors = completed(texture, vqgan, pairs, island)
             nets.renderer.train()
             made = render(nets, texture, pairs)
         loss, logs = objective.loss(made, pairs)
+        if everything and errors:
+            logs |= {f"texture_{name}": error.mean().detach() for name, error in errors.items()}
+            loss = loss + params.texture_weight * torch.stack([e.mean() for e in errors.values()]).sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-        average.update_parameters(nets)
+        average.update_parameters(whole)
         loop.log(**{f"{kind}_{name}": value for name, value in logs.items()})
         loop.log(**objective.update_discriminator(made, pairs, step))
     with publish(outputs["avatar"]) as folder:
-        save_weights(folder, "avatar", average.net.float(), nets.config_dict(), digests)
+        averaged = average.net.float()
+        save_weights(folder, "avatar", averaged["nets"], nets.config_dict(), digests)
+        if everything:
+            save_weights(folder, "vqgan", averaged["vqgan"], vqgan.config_dict(), digests)
+        if objective.adversary:
+            judge = objective.adversary.net
+            save_weights(folder, "discriminator", judge, judge.config_dict(), digests)
         loop.save_history(folder)
     loop.clean()
     return {"people": len(source), "steps": params.steps}
@@ -98,11 +125,21 @@ def run(params: FinetuneAvatarParams, inputs: Paths, outputs: Paths, runtime: Ru
 
 def completed(
     partial: NeuralTexture, vqgan: VQGAN, pairs: Pairs, island: Bool[Tensor, "t t"]
-) -> NeuralTexture:
-    """Partial textures, completed through the autoencoder by what the other views of their shots show."""
+) -> tuple[NeuralTexture, dict[str, Float[Tensor, " b"]]]:
+    """Partial textures, completed through the autoencoder by what the other views of their shots show.
+
+    Returns:
+        Textures such as `reconstruct` makes, and the autoencoder's errors by name, one value per sample.
+    """
     merged = merged_texture(partial, pairs)
-    decoded = NeuralTexture(vqgan.decode(vqgan.encode(merged.data)).float()).clipped()
-    return NeuralTexture(composite(decoded.data, partial.data, partial.filled[:, 0], island)[0])
+    z, errors = vqgan.encode(merged.data).float(), {}
+    if vqgan.config.snap:
+        snapped = vqgan.codebook(z)
+        z, errors["codebook"] = snapped.z, snapped.loss
+    decoded = NeuralTexture(vqgan.decode_codes(z).float())
+    errors |= texture_error(decoded.data, merged.data.detach(), island)
+    joined, _ = composite(decoded.clipped().data, partial.data, partial.filled[:, 0], island)
+    return NeuralTexture(joined), errors
 
 
 STAGE = Stage(

@@ -1,4 +1,4 @@
-"""Photos and videos → views: one subject a file or folder, a video's frames being its views."""
+"""Photos and videos → views: a video's frames are its views; what shows the same subject, the card says."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class IngestImagesParams(StageParams):
 
 @dataclass(frozen=True)
 class ImageSource:
-    """How an adapter reads its files or folders, each of which shows one subject.
+    """How an adapter reads its files or folders, each of which shows one person.
 
     Attributes:
         name: the index column `source`: frames of a `video` show one body that moves.
@@ -176,15 +176,16 @@ def _put(arrays: dict[str, np.ndarray], place: int, photo: Photo) -> None:
 
 
 def _index(frames: list[Frame], reasons: dict[int, str], card: Card, root: Path, source: str) -> pd.DataFrame:
-    """One line per image. The subject is the file's stem, or its whole name where stems collide."""
+    """One line per image. The scan is the file's stem, or its whole name where stems collide."""
     paths = sorted({frame.path for frame in frames})
     stems = [path.stem if path.is_file() else path.name for path in paths]
     name = {p: stem if stems.count(stem) == 1 else p.name for p, stem in zip(paths, stems, strict=True)}
-    subjects = [name[frame.path] for frame in frames]
+    scans = [name[frame.path] for frame in frames]
+    subjects = [card.subject_of(scan) for scan in scans]
     return pd.DataFrame(
         {
             "subject": subjects,
-            "scan": subjects,
+            "scan": scans,
             "split": splits_of(subjects, card, root),
             "view": [frame.number for frame in frames],
             "source": source,

@@ -11,8 +11,9 @@ import torch
 from pydantic import Field
 
 from dinar_models.avatar import AvatarNets
-from dinar_models.texture import merge_textures
+from dinar_models.blending import Blending, blend_textures
 from dinar_models.types import CHANNELS, NeuralTexture
+from dinar_models.uv_atlas import Atlas
 from stages._core.cli import main
 from stages._core.digests import work_key
 from stages._core.params import StageParams
@@ -40,6 +41,10 @@ class MergeTexturesParams(StageParams):
     texture_size: int
     splits: tuple[Literal["train", "val", "gate", "test"], ...] = Field(
         ("train", "val"), description="splits whose scans are merged"
+    )
+    blending: Blending = Field(
+        "softmax",
+        description="eq. 5 (paper), or one of the schemes that it names beside it: pyramid, poisson",
     )
     temperature: float = Field(10.0, gt=0, le=100, description="T of Eq. 5, per cosine of the viewing angle")
     min_views: int = Field(4, ge=1, description="valid views that a scan must have")
@@ -98,13 +103,16 @@ def merge_shard(
     if usable:
         generator = generator_for(params.seed, "merge_textures", rows.start, device=device)
         nets = _nets(inputs["avatar"], inputs["body"], device)
+        island = _islands(inputs["body"], size).to(device)
         everything = [view for row in usable for view in views[row]]
         partials, frontality = partial_textures(everything, inputs, nets, generator, device, dtype)
         counts = [len(views[row]) for row in usable]
         per_scan = zip(usable, partials.data.split(counts), frontality.split(counts), strict=True)
         for row, data, cosine in per_scan:
             seen = NeuralTexture(data).filled[:, 0] > 0
-            merged, covered = merge_textures(data, cosine, seen, params.temperature)
+            merged, covered = blend_textures(
+                data, cosine, seen, island, temperature=params.temperature, blending=params.blending
+            )
             texture[row - rows.start] = merged.half().cpu().numpy()
             coverage[row - rows.start] = covered.cpu().numpy() * np.uint8(255)
     return ShardResult({"texture": texture, "coverage": coverage})
@@ -114,6 +122,12 @@ def merge_shard(
 def _nets(avatar: Path, body: Path, device: str) -> AvatarNets:
     """Loaded once per worker."""
     return load_nets(avatar, body, device)
+
+
+@functools.lru_cache(maxsize=1)
+def _islands(body: Path, size: int) -> torch.Tensor:
+    """Label of each texel's island, −1 off all islands."""
+    return torch.from_numpy(Atlas.load(body / "atlas.npz").tables(size).texel_part).long()
 
 
 STAGE = Stage(

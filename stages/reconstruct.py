@@ -10,8 +10,10 @@ import pandas as pd
 import torch
 from pydantic import Field
 
+from dinar_models.blending import Blending
 from dinar_models.body import BodyParams
 from dinar_models.fills import mean_fill, mirror_fill
+from dinar_models.perceptual import DistanceName
 from dinar_models.reconstruction import (
     PhotoInputs,
     ReconstructionRules,
@@ -30,7 +32,7 @@ from stages._core.stage import Paths, Stage, Summary
 from stages._core.store import open_store
 from stages._core.weights import read_body_digests
 from stages._data.images import read_bodies, read_cameras, read_crops
-from stages._data.models import AvatarModels, load_models, load_nets
+from stages._data.models import AvatarModels, build_critics, load_models, load_nets
 
 PEOPLE_PER_SHARD = 4
 """Tuned at once: half a GiB each."""
@@ -48,6 +50,8 @@ class ReconstructParams(StageParams):
     seed: int
     datasets: list[str] = Field(description="data sets whose held-out people are reconstructed")
     splits: tuple[Literal["gate", "test"], ...] = Field(("gate", "test"), description="held-out splits")
+    blending: Blending = Field("softmax", description="of several photos of one person, see merge_textures")
+    merge_temperature: float = Field(10.0, gt=0, le=100, description="T of eq. 5 for these photos")
     steps: int = Field(25, ge=1, le=1000, description="steps of the diffusion sampler")
     sampler: Literal["ddim", "dpm++"] = Field("dpm++", description="the published code: ddim, 200 steps")
     clamp_known: bool = Field(False, description="put the noised partial latent where it is known (RePaint)")
@@ -55,9 +59,18 @@ class ReconstructParams(StageParams):
         1.0, ge=0, le=1, description="of the sampler's first noise; below 1 nearer to the mean (paper: 1)"
     )
     adjust_colour: bool = Field(True, description="fit alpha and beta of eq. 7")
+    colour_steps: int = Field(
+        0, ge=0, le=1000, description="steps of that fit through the renderer (paper: 64); 0: least squares"
+    )
     tune_steps: int = Field(64, ge=0, le=1000, description="steps of the colours' tuning on the photo")
     tune_rate: float = Field(4e-3, gt=0, le=1, description="their step size, colours in [0, 1]")
     perceptual_weight: float = Field(0.05, ge=0, description="of the tuning's perceptual term")
+    distance: DistanceName = Field("effnet", description="the tuning's perceptual term (paper: lpips)")
+    adversarial: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the discriminator in the tuning, which trains it along (paper: 0.01)",
+    )
     dtype: DtypeChoice = "auto"
     max_reject_ratio: float = Field(0.3, ge=0, le=1, description="share of people that may be rejected")
 
@@ -84,7 +97,7 @@ def run(params: ReconstructParams, inputs: Paths, outputs: Paths, runtime: Runti
         sizes={"T": nets.config.texture_size},
         attrs={**params.model_dump(mode="json"), "dtype": str(dtype), **digests},
         shard_rows=PEOPLE_PER_SHARD,
-        work=_Work(people, dict(inputs), params.seed, params.rules(dtype), runtime.device),
+        work=_Work(people, dict(inputs), params, dtype, runtime.device),
         runtime=runtime,
         key=work_key(params, inputs.values()),
         max_reject_ratio=params.max_reject_ratio,
@@ -116,24 +129,27 @@ class _Work:
         self,
         people: pd.DataFrame,
         inputs: dict[str, Path],
-        seed: int,
-        rules: ReconstructionRules,
+        params: ReconstructParams,
+        dtype: torch.dtype,
         device: str,
     ) -> None:
-        self.people, self.inputs, self.seed, self.rules, self.device = people, inputs, seed, rules, device
+        self.people, self.inputs, self.params, self.dtype, self.device = people, inputs, params, dtype, device
 
     def __call__(self, rows: range) -> ShardResult:
         models = load_models(self.inputs, self.device)
         nets, atlas = models.nets, models.surface.atlas
+        rules = self.params.rules(self.dtype)
+        critics = build_critics(rules, models, self.inputs.get("weights"))
         size = nets.config.texture_size
         arrays = _empty(len(rows), size)
         for dataset, lines in self._usable(rows):
             places = (lines.index - rows.start).tolist()
             photos, bodies = read_people(dataset, lines, self.inputs, models)
             names = lines["subject"].tolist()
-            generator = generator_for(self.seed, "reconstruct", *names, device=self.device)
+            generator = generator_for(self.params.seed, "reconstruct", *names, device=self.device)
             made = reconstruct(
-                nets, models.vqgan, models.diffusion, photos, atlas, self.rules, generator=generator,
+                nets, models.vqgan, models.diffusion, photos, atlas, rules,
+                generator=generator, critics=critics,
             )  # fmt: skip
             tables = atlas.tables(size)
             textures = {
@@ -194,7 +210,7 @@ def _empty(people: int, size: int) -> dict[str, np.ndarray]:
 STAGE = Stage(
     "reconstruct",
     ReconstructParams,
-    inputs=("views.*", "parsing.*", "bodies_single.*", "body", "avatar", "vqgan", "diffusion"),
+    inputs=("views.*", "parsing.*", "bodies_single.*", "body", "avatar", "vqgan", "diffusion", "weights?"),
     outputs=("avatars",),
     run=run,
 )

@@ -32,14 +32,28 @@ class TrainDiffusionParams(StageParams):
     steps: int = Field(ge=1, description="optimiser steps")
     batch: int = Field(16, ge=1, description="pairs per step")
     rate: float = Field(3e-4, gt=0, le=1, description="peak learning rate of AdamW")
-    warmup: int = Field(100, ge=0, description="steps of linear warm-up, then cosine to a tenth")
+    warmup: int = Field(
+        100, ge=0, description="steps of linear warm-up, then half a cosine (published: 1000)"
+    )
+    final_rate: float = Field(
+        0.1, ge=0, le=1, description="share of the peak rate at which it ends (published: 0.001)"
+    )
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
-    ema: float = Field(0.999, gt=0, lt=1, description="decay of the averaged weights, which are what is kept")
+    ema: float = Field(
+        0.999,
+        gt=0,
+        lt=1,
+        description="decay of the averaged weights, which are what is kept (published: 0.9999)",
+    )
+    standardise: bool = Field(
+        True, description="bring latents to mean 0 and deviation 1 per channel (published: as they are)"
+    )
     widths: list[int] = Field([64, 128, 192], description="channels per level, the first at full size")
     attention: list[bool] = Field([False, True, True], description="whether a level has attention")
     layers: int = Field(2, ge=1, description="residual blocks per level")
     groups: int = Field(8, ge=1, description="of the group norms")
     head_width: int = Field(32, ge=1, description="channels per attention head")
+    heads: int = Field(0, ge=0, description="attention heads of every level (published: 8); 0: by head_width")
     dropout: float = Field(0.0, ge=0, lt=1, description="in residual blocks")
     prediction: Prediction = Field("v_prediction", description="what the net predicts (paper: epsilon)")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
@@ -76,9 +90,9 @@ def run(params: TrainDiffusionParams, inputs: Paths, outputs: Paths, runtime: Ru
     net = channels_last(build(params, train, read_guess(stores)).to(runtime.device))
     optimiser = torch.optim.AdamW(net.unet.parameters(), lr=params.rate, weight_decay=params.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, partial(cosine_rate, steps=params.steps, warmup=params.warmup)
+        optimiser, partial(cosine_rate, steps=params.steps, warmup=params.warmup, end=params.final_rate)
     )
-    ema = EMAModel(net.unet.parameters(), decay=params.ema, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
+    ema = EMAModel(net.unet.parameters(), decay=params.ema)  # min(decay, (1 + n) / (10 + n)), as published
     key = work_key(params, inputs.values())
     loop = TrainLoop(
         name="train_diffusion",
@@ -116,13 +130,14 @@ def build(params: TrainDiffusionParams, train: Pairs, guess: Guess) -> LatentDif
     """The net with the training latents' statistics."""
     torch.manual_seed(params.seed)
     net = LatentDiffusion(configure(params, train.mask.shape[-1], guess))
-    net.set_statistics(train.z_merged.float(), train.z_partial.float())
+    if params.standardise:
+        net.set_statistics(train.z_merged.float(), train.z_partial.float())
     return net
 
 
 def configure(params: TrainDiffusionParams, latent_size: int, guess: Guess) -> DiffusionConfig:
     """The net's sizes."""
-    names = ("layers", "groups", "head_width", "dropout", "prediction")
+    names = ("layers", "groups", "head_width", "heads", "dropout", "prediction")
     return DiffusionConfig(
         latent_size=latent_size,
         widths=tuple(params.widths),

@@ -26,9 +26,6 @@ from stages._core.weights import load_weights, read_body_digests, save_weights
 from stages._data.objective import Objective, ObjectiveParams, merged_texture, neural_texture, render
 from stages._data.pairs import PairRules, Pairs, PairSource, pair_batches
 
-RESTART_EVERY = 20
-"""Steps between restarts of dead codes."""
-
 START_TEXTURES = 32
 """Textures whose latents start the codebook."""
 
@@ -53,7 +50,12 @@ class TrainVqganParams(ObjectiveParams):
     snap: bool = Field(
         True, description="later stages decode from codes (paper), or from latents as they are"
     )
-    continuous_share: float = Field(0.5, ge=0, lt=1, description="share of steps before quantising starts")
+    continuous_share: float = Field(
+        0.5, ge=0, lt=1, description="share of steps before quantising starts (published: 0)"
+    )
+    restart_every: int = Field(
+        20, ge=0, description="steps between restarts of codes that are hardly used (published: 0, never)"
+    )
     merged_share: float = Field(0.6, ge=0, le=1, description="share of textures merged over their shot")
     generated_weight: float = Field(0.5, ge=0, description="of the generated channels' squared error (ours)")
     rgb_weight: float = Field(16.0, ge=0, description="of the colours' squared error (ours)")
@@ -122,7 +124,7 @@ def run(params: TrainVqganParams, inputs: Paths, outputs: Paths, runtime: Runtim
         torch.nn.utils.clip_grad_norm_(vqgan.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        if step > switch and step % RESTART_EVERY == 0:
+        if params.restart_every and step > switch and step % params.restart_every == 0:
             vqgan.codebook.restart_dead(made.z, generator)
         average.update_parameters(vqgan)
         if step % params.image_every == 0:

@@ -30,7 +30,7 @@ from stages.render_views import RenderViewsParams, render_scan
 COPIED = (
     *("dinar_models", "stages", "flows", "profiles", "data/catalog"),
     *("dvc.yaml", "constraints.txt", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"),
-    *("data/weights.yaml", "data/raw/body_models/README.md"),
+    *("data/weights.yaml", "data/raw/body_models/README.md", "data/raw/weights/lpips_vgg/README.md"),
 )
 VIEWS, DIFFUSION = "data/stores/synthetic/views", "data/models/diffusion"
 FINISHED_SHARDS = "data/.work/synthetic.views/*/done/*.json"

@@ -88,7 +88,8 @@ class BodyFitter:
     ) -> Fit:
         """One body each from one view; where the turn is in doubt, the opposite one is tried as well.
 
-        Frames of a clip share the shape and move smoothly in the phases after `choose_after`.
+        Frames of a clip share the shape and move smoothly in the phases after `choose_after`; photos of one person
+        share the shape.
 
         Args:
             start: as in `fit_multi_view`; the turn of known bodies is never in doubt.
@@ -109,7 +110,9 @@ class BodyFitter:
             self._pose_as(variables, start, torch.cat([known, torch.zeros_like(doubted, dtype=torch.bool)]))
         early, late = schedule.phases[: schedule.choose_after], schedule.phases[schedule.choose_after :]
         variables = self.run(variables, candidates, schedule, early)
-        chosen = self._cheaper(variables, candidates, schedule, target.person, doubted)
+        strangers = torch.arange(len(observations))
+        moving = target.person if observations.clip is not None else strangers
+        chosen = self._cheaper(variables, candidates, schedule, moving, doubted)
         variables = {name: value[chosen] for name, value in variables.items()}
         variables["betas"] = shared_shape(variables["betas"], target.person)
         variables = self.run(variables, target, schedule, late)
@@ -167,6 +170,8 @@ class BodyFitter:
         target = Target.of_strangers(observations, bones, sure)
         if observations.clip is not None:
             target.person, target.triples = people_of(observations.clip), triples_of(observations.clip)
+        elif observations.person is not None:
+            target.person = observations.person
         return target
 
     def _measured_bones(self, points: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:

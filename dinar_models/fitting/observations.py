@@ -12,8 +12,8 @@ from dinar_models.cameras import Camera
 Variables = dict[str, Tensor]
 """The fields of BodyParams but `transl` and `scale`, and `pelvis`: where that joint is in the world, m.
 
-A shape that changes moves the pelvis in the body's own frame; with the pelvis as variable it stays put. The
-frames of a clip share one shape: `betas` has a row for each person, everything else for each body."""
+A shape that changes moves the pelvis in the body's own frame; with the pelvis as variable it stays put. Frames of
+a clip and photos of a person share one shape: `betas` has a row for each person, everything else for each body."""
 
 
 @dataclass
@@ -26,7 +26,9 @@ class Observations:
         mask: of the person, 0–1, square, of any resolution; None switches the silhouette term off.
         world: the detector's own 3-D guess in camera axes, m, zeros where it has none; used with one view.
         clip: bodies beside each other with the same number are one person in the frames of a video, in their
-            order; None: all are different people, or their order says nothing.
+            order; None: their order says nothing.
+        person: number of the person, from 0, in each of several photos of somebody; None: as `clip` says, or all
+            are different people.
     """
 
     xyc: Float[Tensor, "b v j 3"]
@@ -34,6 +36,7 @@ class Observations:
     mask: Float[Tensor, "b v h w"] | None = None
     world: Float[Tensor, "b v j 3"] | None = None
     clip: Int[Tensor, " b"] | None = None
+    person: Int[Tensor, " b"] | None = None
 
     def __len__(self) -> int:
         return len(self.xyc)
@@ -49,7 +52,8 @@ class Observations:
         mask = None if self.mask is None else self.mask[bodies]
         world = None if self.world is None else self.world[bodies]
         clip = None if self.clip is None else self.clip[bodies]
-        return Observations(self.xyc[bodies], self.camera.select(rows), mask, world, clip)
+        person = None if self.person is None else self.person[bodies]
+        return Observations(self.xyc[bodies], self.camera.select(rows), mask, world, clip, person)
 
 
 @dataclass

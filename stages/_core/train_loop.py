@@ -141,12 +141,12 @@ class TrainLoop:
         return int(checkpoint["step"])
 
 
-def cosine_rate(step: int, *, steps: int, warmup: int = 0) -> float:
-    """Factor on the learning rate: linear warm-up, then a cosine from 1 down to a tenth."""
+def cosine_rate(step: int, *, steps: int, warmup: int = 0, end: float = 0.1) -> float:
+    """Factor on the learning rate: linear warm-up, then half a cosine from 1 down to `end`."""
     if step < warmup:
         return (step + 1) / warmup
     share = min((step - warmup) / max(steps - warmup, 1), 1.0)
-    return 0.1 + 0.45 * (1 + math.cos(math.pi * share))
+    return end + (1 - end) / 2 * (1 + math.cos(math.pi * share))
 
 
 class _live:

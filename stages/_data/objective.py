@@ -13,15 +13,13 @@ from dinar_models.avatar import AvatarNets, over_white
 from dinar_models.discriminator import Discriminator
 from dinar_models.losses import Distance, Rendering, crop_around, image_terms
 from dinar_models.metrics import psnr
-from dinar_models.perceptual import LPIPS, PerceptualDistance
+from dinar_models.perceptual import DistanceName
 from dinar_models.types import NeuralTexture
 from stages._core.params import StageParams
 from stages._core.precision import autocast, channels_last
 from stages._core.train_loop import Stateful
+from stages._data.distances import build_distance
 from stages._data.pairs import Pairs
-
-LPIPS_BACKBONE = "vgg16-397923af.pth"
-"""File name below the folder of optional weights; data/weights.yaml says where it comes from."""
 
 
 class ObjectiveParams(StageParams):
@@ -32,8 +30,8 @@ class ObjectiveParams(StageParams):
     dice: float = Field(1.0, ge=0, description="Dice loss of the mask")
     face: float = Field(0.5, ge=0, description="share of the l2 and perceptual weights for the face, added")
     adversarial: float = Field(0.01, ge=0, description="non-saturating loss; 0: no discriminator")
-    distance: Literal["effnet", "lpips"] = Field(
-        "effnet", description="perceptual distance; lpips needs the optional weights lpips_vgg"
+    distance: DistanceName = Field(
+        "effnet", description="perceptual distance (paper: lpips, which needs the optional weights lpips_vgg)"
     )
     judged: Literal["image", "crop"] = Field(
         "image", description="what the discriminator sees: whole images, or the perceptual crops"
@@ -75,7 +73,7 @@ class Objective:
             weights: folder of optional weights, for LPIPS.
         """
         self.params, self.dtype, self.device = params, dtype, device
-        self.distance = channels_last(_distance(params, weights).to(device))
+        self.distance = channels_last(build_distance(params.distance, weights).to(device))
         self.adversary: Adversary | None = None
         if params.adversarial:
             net = Discriminator(params.judged_size(image_size), params.discriminator_base)
@@ -149,11 +147,3 @@ def validation_psnr(made: Rendering, pairs: Pairs) -> float:
 
 def _with_samples(generated: Tensor, samples: Tensor) -> NeuralTexture:
     return NeuralTexture.assemble(generated, samples[:, :3], samples[:, 3:4], samples[:, 4:])
-
-
-def _distance(params: ObjectiveParams, weights: Path | None) -> PerceptualDistance | LPIPS:
-    if params.distance == "effnet":
-        return PerceptualDistance()
-    if weights is None:
-        raise ValueError("distance: lpips needs the input weights=data/raw/weights with lpips_vgg in it")
-    return LPIPS(weights / LPIPS_BACKBONE, "vgg")

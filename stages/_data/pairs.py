@@ -1,7 +1,8 @@
 """Training pairs: two frames of one person that differ in view and, where the data has it, in pose.
 
-A person here is a subject in one variant, hence in one colour. Step k draws its people from a window that moves
-over a shuffled list of them: memory is bounded whatever the size of the data, most frames are in memory when
+A person here is a subject in one variant, hence in one colour: the renders of its scans, the frames of its videos (a
+body of its own in each), or its photos. Who was seen once gives no pair. Step k draws its people from a window that
+moves over a shuffled list of them: memory is bounded whatever the size of the data, most frames are in memory when
 they are drawn, and every batch is a pure function of (seed, step).
 """
 
@@ -24,7 +25,7 @@ from stages._data.offers import offered_stores
 from stages._data.shots import Shot, ShotReader, unpack_uv
 
 SHOT_ROWS = 8
-"""Longest shot: renders have 8 views, videos are cut."""
+"""Longest shot: renders have 8 views; a video is cut so that each shot's frames are spread over all of it."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,9 @@ class PairSource(Dataset[dict[str, Tensor]]):
         for _, person in index.groupby(["source", "subject", "variant"], sort=False):
             frames: list[Frame] = []
             for scan, rows in person.groupby("scan", sort=False):
-                for first in range(0, len(rows), SHOT_ROWS):
-                    part = rows.iloc[first : first + SHOT_ROWS]
+                count = -(-len(rows) // SHOT_ROWS)
+                for first in range(count):
+                    part = rows.iloc[first::count]
                     frames += [
                         Frame(len(self.shots), place, str(scan), int(view))
                         for place, view in enumerate(part["view"])

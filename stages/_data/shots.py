@@ -1,6 +1,6 @@
-"""Shots: a few frames of one scan in one variant, read at once, with rasters of their bodies.
+"""Shots: a few frames of one scan in one variant, or of one video, read at once, with rasters of their bodies.
 
-Reading a whole shot costs little more than reading one frame: its rows lie together in the stores, and its
+Reading a whole shot of a scan costs little more than reading one frame: its rows lie together in the stores, and its
 body is posed and put into the ray tracer once.
 """
 
@@ -100,8 +100,10 @@ class ShotReader:
 
 
 def _block(store: Store, name: str, rows: list[int]) -> np.ndarray:
-    """Rows that lie near each other: one slice, ten times faster than picking them."""
+    """Rows that lie near each other as one slice, ten times faster than picking them; else picked."""
     first = min(rows)
+    if max(rows) - first >= 2 * len(rows):
+        return store.read(name, rows)
     block = np.asarray(store[name][first : max(rows) + 1])
     return block[np.array(rows) - first]
 

@@ -54,8 +54,10 @@ class Card(BaseModel):
     split: SplitRule | SplitTable = Field(
         "hash", description="hash of the subject, one split for all, or {file: TABLE} in the raw folder"
     )
-    subject: Literal["before_last_underscore", "whole"] = Field(
-        "before_last_underscore", description="how the subject is read from a scan's name"
+    subject: Literal["auto", "before_last_underscore", "whole"] = Field(
+        "auto",
+        description="how the subject is read from the name of a scan, photo or video;"
+        " auto: scans before_last_underscore, the others whole",
     )
     keypoints: Literal["mediapipe", "openpose"] = Field(
         "mediapipe", description="of photos: found by the pipeline, or OpenPose's JSON beside the photos"
@@ -112,10 +114,9 @@ class Card(BaseModel):
         return {number: label_named(name) for number, name in self.label_table.items()}
 
     def subject_of(self, scan: str) -> str:
-        """The subject of a scan name: `anna_walk` → `anna`, unless the card says that names are subjects."""
-        if self.subject == "before_last_underscore" and "_" in scan.strip("_"):
-            return scan.rsplit("_", 1)[0]
-        return scan
+        """The subject of a scan, photo or video: `anna_walk` → `anna`, unless names are subjects."""
+        cut = self.subject == "before_last_underscore" or (self.subject == "auto" and self.adapter == "scans")
+        return scan.rsplit("_", 1)[0] if cut and "_" in scan.strip("_") else scan
 
 
 def read_card(path: Path) -> Card:

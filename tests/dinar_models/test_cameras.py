@@ -68,6 +68,20 @@ def test_batches_broadcast_and_select() -> None:
     torch.testing.assert_close(camera.resize(64).project(points), 2 * everything)
 
 
+def test_several_cameras_become_one_batch() -> None:
+    one, other = (orbit_camera(yaw, 0.0, 4.0, target=torch.zeros(3), size=64, fov=0.5) for yaw in (0.0, 1.0))
+    both = Camera.cat([one, other])
+    assert len(both) == 2
+    assert torch.equal(both.R[1], other.R[0])
+    larger = orbit_camera(0.0, 0.0, 4.0, target=torch.zeros(3), size=65, fov=0.5)
+    with pytest.raises(ValueError, match=r"images with \[64, 65\] pixels a side"):
+        Camera.cat([one, larger])
+    crops = Crop.cat(
+        [Crop(torch.ones(1), torch.zeros(1), torch.ones(1)), Crop(torch.zeros(2), *[torch.ones(2)] * 2)]
+    )
+    assert crops.x.tolist() == [1, 0, 0]
+
+
 def test_boxes() -> None:
     mask = torch.zeros(2, 6, 8)
     mask[0, 2:4, 3:7] = 1

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from dinar_models.diffusion import (
@@ -200,6 +201,23 @@ def test_the_loss_reaches_every_weight_of_the_u_net() -> None:
     silent = [name for name, p in model.unet.named_parameters() if p.grad is None or not p.grad.any()]
     # a key's bias adds the same to every logit of a softmax
     assert [name for name in silent if not name.endswith("to_k.bias")] == []
+
+
+def test_every_level_can_have_so_many_heads() -> None:
+    """Eight channels: two heads of four, or one of eight, which attends otherwise with the same weights."""
+    made = []
+    for heads in (0, 2, 1):
+        torch.manual_seed(0)
+        model = LatentDiffusion(replace(TINY, heads=heads)).eval()
+        for layer in model.unet.modules():
+            if isinstance(layer, Attention):
+                assert layer.heads == (heads or 2)
+                nn.init.normal_(layer.to_q.weight)
+                nn.init.normal_(layer.to_k.weight)
+        with torch.no_grad():
+            made.append(model.unet(random(1, 13, 8, 8), torch.tensor([500])).sample)
+    assert torch.equal(made[0], made[1])
+    assert not torch.allclose(made[1], made[2], atol=1e-6)
 
 
 def test_config_and_statistics_survive_saving() -> None:

@@ -1,5 +1,6 @@
 """From one photo to a texture: colours, completing and tuning on a flat body and nets of a few channels."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,44 +9,42 @@ import pytest
 import torch
 from torch import Tensor
 
-from dinar_models.avatar import AvatarConfig, AvatarNets, over_white
+from dinar_models import occlusion
+from dinar_models.animation import standing
+from dinar_models.avatar import AvatarNets
+from dinar_models.blending import Blending
 from dinar_models.body import BodyModel, BodyParams
 from dinar_models.cameras import Crop, orbit_camera
 from dinar_models.diffusion import DiffusionConfig, LatentDiffusion
 from dinar_models.rasterize.embree import EmbreeRasterizer
 from dinar_models.reconstruction import (
-    PhotoInputs,
     ReconstructionRules,
     adjust_colour,
     keep_detail,
+    merge_photos,
     partial_texture,
     read_photos,
     reconstruct,
-    tune_colours,
 )
 from dinar_models.surface import Surface
-from dinar_models.texture import TextureSample
 from dinar_models.types import NeuralTexture
 from dinar_models.uv_atlas import Atlas
 from dinar_models.vqgan import VQGAN, VQGANConfig
 from tests.dinar_models.flat_atlas import flat_atlas
-
-SIZE = 32
-"""Pixels and texels per side."""
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.dinar_models.flat_photos import (
+    SIZE,
+    flat_photo,
+    generator,
+    left_half,
+    of_colour,
+    tiny_nets,
+    together,
+)
 
 
 @pytest.fixture(scope="module")
 def nets() -> AvatarNets:
-    """Untrained: its renderer shows 95 % of the rasterised colour (`colour_skip`)."""
-    torch.manual_seed(0)
-    config = AvatarConfig(image_size=SIZE, texture_size=SIZE, encoder_base=8, generator_base=8, style=8,
-                          renderer_base=4, renderer_blocks=1, renderer_kernel=3, rgb_blocks=1, mask_blocks=1,
-                          colour_skip=True)  # fmt: skip
-    return AvatarNets(config).eval()
+    return tiny_nets()
 
 
 @pytest.fixture(scope="module")
@@ -61,31 +60,6 @@ def priors() -> tuple[VQGAN, LatentDiffusion]:
 def sheet() -> Atlas:
     """The torso fills the texture."""
     return flat_atlas({"torso": (0, 0, 1, 1)}, {})
-
-
-def flat_photo(colour: float, seen: Tensor) -> PhotoInputs:
-    """A photo of the sheet, texel by pixel, one grey everywhere; `seen` (T, T) says which texels it gives."""
-    steps = (torch.arange(SIZE) + 0.5) / SIZE
-    uv = torch.stack([steps.expand(SIZE, SIZE), steps[:, None].expand(SIZE, SIZE)], dim=-1)[None]
-    image, known = torch.full((1, 3, SIZE, SIZE), 2 * colour - 1), seen.float()[None]
-    sample = TextureSample(((image + 1) / 2) * known, known.clone(), known.clone(), known.clone())
-    return PhotoInputs(image, image, torch.ones(1, 1, SIZE, SIZE), uv, sample)
-
-
-def left_half() -> Tensor:
-    seen = torch.zeros(SIZE, SIZE, dtype=torch.bool)
-    seen[:, : SIZE // 2] = True
-    return seen
-
-
-def of_colour(rgb: Tensor, filled: Tensor) -> NeuralTexture:
-    """A texture with these colours, nothing in the generated channels."""
-    masks = filled.float().expand(len(rgb), 1, -1, -1)
-    return NeuralTexture.assemble(torch.zeros(len(rgb), 16, SIZE, SIZE), rgb, masks, masks)
-
-
-def quiet(what: str, done: int, total: int) -> None:
-    """Progress that nobody looks at."""
 
 
 def test_colours_of_hidden_texels_follow_the_seen_ones() -> None:
@@ -131,48 +105,6 @@ def test_generated_channels_stay_with_the_colours() -> None:
     guess.data[:, :16] = 1
     generated = keep_detail(decoded, guess, blurred).generated
     torch.testing.assert_close(generated, left_half().float().expand(1, 16, -1, -1), atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("perceptual_weight", [0.0, 0.05])
-def test_tuning_nears_the_photo_and_leaves_unseen_texels_alone(
-    nets: AvatarNets, perceptual_weight: float
-) -> None:
-    """The texture is grey 0.5, the photo 0.7; the last row is seen, but from the side (frontality 0)."""
-    inputs = flat_photo(0.7, left_half())
-    inputs.sample.frontality[:, -1] = 0
-    texture = of_colour(torch.full((1, 3, SIZE, SIZE), 0.5), torch.ones(SIZE, SIZE))
-    rules = ReconstructionRules(tune_steps=16, tune_rate=0.02, perceptual_weight=perceptual_weight)
-    tuned = tune_colours(nets, texture, inputs, inputs.sample.filled, rules, generator(), quiet)
-
-    def error(made: NeuralTexture) -> float:
-        with torch.no_grad():
-            image = over_white(*nets.render(made, inputs.uv))
-        return (image - inputs.target)[..., :-2, : SIZE // 2 - 1].square().mean().item()
-
-    assert error(tuned) < 0.5 * error(texture)
-    changed = (tuned.rgb != texture.rgb).any(dim=1)[0]
-    expected = left_half()
-    expected[-1] = False
-    assert torch.equal(changed, expected)
-    assert torch.equal(tuned.generated, texture.generated)
-
-
-def test_the_weight_of_tuning_scales_the_change(nets: AvatarNets) -> None:
-    """One step of Adam is ± the rate on every texel, whatever its gradient; `keep` ½ makes half of it."""
-    inputs = flat_photo(0.7, torch.ones(SIZE, SIZE))
-    texture = of_colour(torch.full((1, 3, SIZE, SIZE), 0.5), torch.ones(SIZE, SIZE))
-    keep = torch.where(left_half(), 1.0, 0.5)[None]
-    rules = ReconstructionRules(tune_steps=1, tune_rate=0.01, perceptual_weight=0.0)
-    change = tune_colours(nets, texture, inputs, keep, rules, generator(), quiet).rgb - texture.rgb
-    torch.testing.assert_close(change, (0.01 * keep).expand(1, 3, -1, -1), atol=2e-5, rtol=0)
-
-
-def test_tuning_ends_in_range(nets: AvatarNets) -> None:
-    inputs = flat_photo(1.0, torch.ones(SIZE, SIZE))
-    texture = of_colour(torch.full((1, 3, SIZE, SIZE), 0.95), torch.ones(SIZE, SIZE))
-    rules = ReconstructionRules(tune_steps=3, tune_rate=0.5, perceptual_weight=0.0)
-    tuned = tune_colours(nets, texture, inputs, inputs.sample.filled, rules, generator(), quiet)
-    assert tuned.rgb.max() <= 1
 
 
 def test_what_the_photo_shows_stays_and_the_rest_is_completed(
@@ -246,6 +178,118 @@ def test_partial_texture_is_generated_everywhere_and_coloured_where_seen(nets: A
     assert torch.equal(partial.generated, generated)
     assert torch.equal(partial.filled[0, 0], left_half().float())
     torch.testing.assert_close(partial.rgb, 0.6 * left_half().float().expand(1, 3, -1, -1))
+
+
+def right_half() -> Tensor:
+    return ~left_half()
+
+
+def test_a_single_photos_partial_texture_stays_as_it_is(nets: AvatarNets, sheet: Atlas) -> None:
+    inputs = flat_photo(0.4, left_half())
+    partial = partial_texture(nets, inputs, generator())
+    merged = merge_photos(partial, inputs, sheet.tables(SIZE), ReconstructionRules())
+    assert torch.equal(merged.data, partial.data)
+
+
+@pytest.mark.parametrize("blending", ["softmax", "pyramid", "poisson"])
+def test_photos_of_one_person_are_merged_before_anything_is_completed(
+    nets: AvatarNets, priors: tuple[VQGAN, LatentDiffusion], sheet: Atlas, blending: Blending
+) -> None:
+    """One photo shows the left half in one grey, the other one the right half in another: nothing is made up."""
+    inputs = together(flat_photo(0.3, left_half()), flat_photo(0.6, right_half()), person=[0, 0])
+    rules = ReconstructionRules(steps=2, tune_steps=0, blending=blending)
+    made = reconstruct(nets, *priors, inputs, sheet, rules, generator=generator())
+    assert made.texture.data.shape == (1, 21, SIZE, SIZE)
+    assert made.coverage.eq(1).all()
+    row = made.texture.rgb[0, 0, SIZE // 2]
+    assert row[0] < 0.45 < row[-1]
+    step = row.diff().abs().max()
+    assert bool(step > 0.29) == (blending == "softmax")
+
+
+def test_only_networks_run_in_half_precision(
+    nets: AvatarNets, priors: tuple[VQGAN, LatentDiffusion], sheet: Atlas
+) -> None:
+    """Merged colours keep their digits: 0.3 in bfloat16 would be 0.30078."""
+    inputs = together(flat_photo(0.3, left_half()), flat_photo(0.6, right_half()), person=[0, 0])
+    rules = ReconstructionRules(steps=2, tune_steps=0, dtype=torch.bfloat16)
+    made = reconstruct(nets, *priors, inputs, sheet, rules, generator=generator())
+    torch.testing.assert_close(made.partial.rgb[0, 0, 5, 5], torch.tensor(0.3), atol=1e-6, rtol=0)
+
+
+def test_the_more_frontal_photo_counts_more(nets: AvatarNets, sheet: Atlas) -> None:
+    """Cosines 0.5 and 0.3 at a temperature of 10: weights 1 / (1 + e⁻²) and the rest (eq. 5)."""
+    everything = torch.ones(SIZE, SIZE, dtype=torch.bool)
+    inputs = together(flat_photo(1.0, everything), flat_photo(0.0, everything), person=[0, 0])
+    inputs.sample.frontality[0] *= 0.5
+    inputs.sample.frontality[1] *= 0.3
+    merged = merge_photos(
+        partial_texture(nets, inputs, generator()), inputs, sheet.tables(SIZE), ReconstructionRules()
+    )
+    torch.testing.assert_close(merged.rgb, torch.full((1, 3, SIZE, SIZE), 1 / (1 + math.exp(-2))))
+    assert inputs.frontality.eq(0.5).all()
+
+
+def test_photos_of_several_people_go_to_their_own(
+    nets: AvatarNets, priors: tuple[VQGAN, LatentDiffusion], sheet: Atlas
+) -> None:
+    """Person 0 has the first and third photo, person 1 the second; each is tuned towards their own photos."""
+    photos = flat_photo(0.2, left_half()), flat_photo(0.8, left_half()), flat_photo(0.2, right_half())
+    rules = ReconstructionRules(steps=2, tune_steps=3, perceptual_weight=0.0)
+    said: list[tuple[str, int, int]] = []
+    made = reconstruct(
+        nets, *priors, together(*photos, person=[0, 1, 0]), sheet, rules,
+        generator=generator(), progress=lambda *step: said.append(step),
+    )  # fmt: skip
+    first, second = made.texture.rgb[:, 0]
+    assert first[:, 2:-2].sub(0.2).abs().max() < 0.02
+    assert second[:, 2 : SIZE // 2 - 3].sub(0.8).abs().max() < 0.02
+    assert made.coverage[0].eq(1).all()
+    assert made.coverage[1, :, SIZE // 2 :].eq(0).all()
+    assert said[-1] == ("tuning colours", 6, 6)
+
+
+def test_alpha_and_beta_can_be_found_through_the_renderer(
+    nets: AvatarNets, priors: tuple[VQGAN, LatentDiffusion], sheet: Atlas
+) -> None:
+    """As in the paper: hidden colours follow although no texel is compared; these steps count as tuning's."""
+    said: list[tuple[str, int, int]] = []
+    inputs = flat_photo(0.25, torch.ones(SIZE, SIZE, dtype=torch.bool))
+    inputs.sample.filled[..., SIZE // 2 :] = 0
+    rules = ReconstructionRules(steps=2, tune_steps=1, perceptual_weight=0.0, tune_rate=0.02)
+    plain, adjusted = (
+        reconstruct(
+            nets, *priors, inputs, sheet, replace(rules, adjust_colour=steps > 0, colour_steps=steps),
+            generator=generator(), progress=lambda *step: said.append(step),
+        ).texture.rgb[..., SIZE // 2 + 2 :]
+        for steps in (0, 40)
+    )  # fmt: skip
+    assert (adjusted - 0.25).abs().mean() < 0.75 * (plain - 0.25).abs().mean()
+    assert said[-1] == ("tuning colours", 41, 41)
+
+
+def test_outlines_of_limbs_before_the_body_are_left_out_of_photos(
+    tiny_body: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Occlusion removal is part of reading a photo: what it blocks is not sampled (never active as published)."""
+    surface = Surface(BodyModel.load(tiny_body), Atlas.load(tiny_body / "atlas.npz"), EmbreeRasterizer())
+    params = standing(BodyParams.zeros(1))
+    params.body_pose[0, 16 * 3 + 1], params.body_pose[0, 17 * 3 + 1] = 0.0, -1.9  # a forearm before the belly
+    camera = orbit_camera(0.0, 0.0, 4.0, target=torch.tensor([0.0, -0.3, 0.0]), size=256, fov=0.6)
+    white = np.full((1, 256, 256, 3), 255, np.uint8)
+    person = (surface.uv(params, camera).numpy()[..., 0] >= 0).astype(np.uint8) * 255
+    whole = Crop(torch.zeros(1), torch.zeros(1), torch.full((1,), 256.0))
+    sampled = []
+    for blocks in (
+        occlusion.occlusion_contours,
+        lambda uv, colour: torch.zeros(uv.shape[:3], dtype=torch.bool),
+    ):
+        monkeypatch.setattr("dinar_models.reconstruction.occlusion_contours", blocks)
+        read = read_photos(
+            white, person, camera, whole, params, surface=surface, image_size=64, texture_size=64
+        )
+        sampled.append(read.sample.sampled.sum().item())
+    assert 0.5 * sampled[1] < sampled[0] < 0.98 * sampled[1]
 
 
 def test_a_photo_is_read_at_its_own_resolution_and_seen_at_the_nets(tiny_body: Path) -> None:

@@ -120,6 +120,21 @@ def test_dice_reaches_pixels_off_the_body(colour_skip: bool) -> None:
 
 
 @pytest.mark.parametrize("colour_skip", [False, True])
+def test_dice_carves_inside_the_body(colour_skip: bool) -> None:
+    """A limb thinner than the fitted body: the published mask is forced to 1 there, and its gradient is 0."""
+    net = renderer(colour_skip=colour_skip)
+    _, mask = net(*half_covered())
+    mask.retain_grad()
+    true = torch.zeros_like(mask)
+    true[..., :4] = 1
+    dice(mask, true).sum().backward()
+    assert mask.grad is not None
+    assert (mask[..., 4:8] < 1).all()
+    assert (mask.grad[..., 4:8] > 0).all()
+    assert (mask.grad[..., :4] < 0).all()
+
+
+@pytest.mark.parametrize("colour_skip", [False, True])
 def test_every_weight_learns_and_outputs_keep_their_range(colour_skip: bool) -> None:
     net = renderer(colour_skip=colour_skip, quiet=False).train()
     rgb, mask = net(*half_covered())

@@ -38,6 +38,16 @@ def test_pixels_lead_back_to_the_body(surface: Surface) -> None:
     assert (pixels - centres).norm(dim=1).quantile(0.95) < 0.3
 
 
+def test_the_background_is_minus_one(surface: Surface) -> None:
+    """In every raster, for tuning and rendering alike (the published code has −1 in one and −10 in the other)."""
+    camera = orbit_camera(0.4, 0.1, 3.0, target=torch.tensor([0.0, -0.2, 0.0]), size=SIZE, fov=0.8)
+    uv = surface.uv(BodyParams.zeros(1), camera)
+    outside = uv[..., 0] < 0
+    assert 0.3 < outside.float().mean() < 1
+    assert uv[outside].eq(-1).all()
+    assert uv[~outside].min() >= 0
+
+
 def test_bodies_and_cameras_pair_up(surface: Surface) -> None:
     """Row by row `uv` gives what each body alone gives; `uv_of` shows one body to every camera."""
     params = BodyParams.zeros(2)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dinar_models.cameras import Camera, orbit_camera
+from dinar_models.fitting.start import rotation_matrix
 from dinar_models.rasterize.base import uv_raster
 from dinar_models.rasterize.embree import EmbreeRasterizer
 from dinar_models.texture import (
@@ -26,6 +27,7 @@ from dinar_models.texture import (
     trusted_pixels,
     vertex_normals,
 )
+from dinar_models.types import to_store_range
 
 EVERYTHING = SampleRules(erosion=0, fill_texels=0, min_frontality=0.0)
 
@@ -114,6 +116,26 @@ def test_round_trip_on_a_bent_sheet(yaw: float) -> None:
     assert (sample.rgb[0][:, sample.filled[0] == 0] == 0).all()
 
 
+def test_white_stays_white() -> None:
+    """The published code turned 1.0 into 256, which is 0 in a byte."""
+    sheet, white = Sheet(24, 64, half_pipe), torch.ones(1, 3, 64, 64)
+    sample = photograph(sheet, white, camera_from(0.2))
+    seen = sample.sampled[0] > 0
+    assert seen.any()
+    torch.testing.assert_close(sample.rgb[0][:, seen], torch.ones(3, int(seen.sum())))
+    assert (to_store_range(2 * sample.rgb - 1)[0][:, seen] == 255).all()
+
+
+def test_the_order_of_pixels_does_not_matter() -> None:
+    """Eight pixels a texel, each texel another colour: the mirrored sheet gives the mirrored texture."""
+    sheet, texture = Sheet(8, 64, flat), random_texture(64, 64)
+    camera = camera_from(0.0, size=512, fov=0.3)
+    one, mirrored = (photograph(sheet, t, camera) for t in (texture, texture.flip(-1)))
+    both = (one.sampled[0] > 0) & (mirrored.sampled[0].flip(-1) > 0)
+    assert both.float().mean() > 0.5
+    torch.testing.assert_close(one.rgb[0][:, both], mirrored.rgb.flip(-1)[0][:, both], atol=1e-3, rtol=0)
+
+
 def test_supersampling_averages_without_a_shift() -> None:
     sheet, texture = Sheet(24, 128, half_pipe), random_texture(64, 16)
     sample = photograph(sheet, texture, camera_from(0.3), supersample=2)
@@ -130,6 +152,20 @@ def test_frontality_is_the_cosine_to_the_camera() -> None:
     assert sample.frontality[0, 16, 16] == pytest.approx(0.5, abs=0.02)
     behind = orbit_camera(math.pi * 0.9, 0.0, 50.0, target=torch.zeros(3), size=64, focal=64 * 35.0)
     assert photograph(sheet, random_texture(32, 8), behind, rules=EVERYTHING).filled.sum() == 0
+
+
+@pytest.mark.parametrize("axis", [[0.7, 1.9, 0.4], [2.5, 0.2, -1.1], [-2.0, -2.0, 1.0]])
+def test_frontality_does_not_depend_on_where_the_world_points(axis: list[float]) -> None:
+    """World and camera turned together, so that normals have any signs (the published raster drops negative ones)."""
+    sheet, camera = Sheet(12, 32, half_pipe), camera_from(0.3)
+    turn = rotation_matrix(torch.tensor([axis]))[0]
+    plain = photograph(sheet, random_texture(32, 8), camera)
+    sheet.vertices = sheet.vertices @ turn.T
+    turned = Camera(camera.K, camera.R @ turn.T, camera.T, camera.size)
+    sample = photograph(sheet, random_texture(32, 8), turned)
+    both = (plain.sampled[0] > 0) & (sample.sampled[0] > 0)
+    assert both.sum() > 0.95 * (plain.sampled[0] > 0).sum()
+    torch.testing.assert_close(sample.frontality[0][both], plain.frontality[0][both], atol=1e-4, rtol=0)
 
 
 def test_hidden_texels_are_not_sampled() -> None:
@@ -183,6 +219,29 @@ def test_normals_of_a_plane_point_to_its_viewer() -> None:
     sheet = Sheet(3, 8, flat)
     expected = torch.tensor([0.0, 0, 1]).expand_as(sheet.vertices)
     torch.testing.assert_close(vertex_normals(sheet.vertices, sheet.faces), expected)
+
+
+def test_vertices_without_faces_and_faces_without_area_have_no_normal() -> None:
+    """Zero, not the NaN of 0 / 0."""
+    vertices = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [2, 0, 0], [5, 5, 5]]])
+    assert vertex_normals(vertices, torch.tensor([[0, 1, 2]])).tolist() == [[[0.0] * 3] * 4]
+
+
+def test_an_image_that_shows_nothing_gives_zeros() -> None:
+    """No count of seen samples is divided by where it is 0."""
+    sheet, camera = Sheet(4, 32, flat), camera_from(0.0, size=64)
+    fragments = EmbreeRasterizer().rasterize(sheet.vertices, sheet.faces, camera)
+    sample = sample_texture(
+        torch.ones(1, 3, 64, 64),
+        torch.zeros(1, 64, 64),
+        sheet.vertices,
+        sheet.faces,
+        camera,
+        sheet.texels,
+        fragments,
+    )
+    for values in (sample.rgb, sample.sampled, sample.filled, sample.frontality):
+        assert values.eq(0).all()
 
 
 def test_gaps_take_the_mean_of_their_island_only() -> None:

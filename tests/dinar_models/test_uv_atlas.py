@@ -66,6 +66,14 @@ def test_islands_do_not_overlap_themselves(tiny_atlas: Atlas, name: str) -> None
     assert (counts > 1).sum() <= 0.001 * (counts > 0).sum()
 
 
+def test_both_eyes_have_texels_of_their_own(tiny_atlas: Atlas) -> None:
+    """In the published map they lie on one disc."""
+    part = tiny_atlas.tables(FINE).texel_part
+    seen = [(part == PART_NAMES.index(f"{side}_eye")).sum() for side in ("left", "right")]
+    assert min(seen) > 50
+    assert abs(seen[0] - seen[1]) < 0.1 * max(seen)
+
+
 def test_islands_lie_apart_within_the_square(tiny_atlas: Atlas) -> None:
     boxes = []
     for number in range(len(PART_NAMES)):

@@ -1,10 +1,13 @@
 """The `dinar` command: what it prints, what it writes, its exit codes."""
 
 import re
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from flows import cli, doctor, engine, graph, weights
@@ -40,6 +43,21 @@ def test_help_names_every_command():
     names = ("repro", "avatar", "animate", "doctor", "profile", "graph", "flow", "weights", "fits", "dataset")
     for name in names:
         assert name in done.stdout
+
+
+def test_everything_that_is_typed_is_ascii():
+    """A short option of the published code is a Cyrillic letter, which no keyboard that needs it has."""
+
+    def words(command: Any) -> Iterator[str]:
+        for parameter in command.params:
+            yield from (*parameter.opts, *parameter.secondary_opts)
+        for name, inner in getattr(command, "commands", {}).items():
+            yield name
+            yield from words(inner)
+
+    typed = list(words(typer.main.get_command(cli.app)))
+    assert len(typed) > 40
+    assert [word for word in typed if not word.isascii()] == []
 
 
 def test_profile_use_writes_it_and_list_marks_it(params: Path):

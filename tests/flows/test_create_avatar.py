@@ -6,7 +6,9 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,10 +20,12 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from dinar_models.fitting.start import rotation_matrix
+from dinar_models.reconstruction import ReconstructionRules
 from flows.avatar_folder import OWN_FILES, AvatarError, check_target, read_avatar
 from flows.champion import WEIGHTS
 from flows.cli import app
-from flows.create_avatar import rules_of
+from flows.create_avatar import FittedPerson, create_avatar, fit_people, rules_of
 from flows.model_folders import ModelFolder, find_models
 from flows.steps import show_steps
 from stages._core.params import ParamsError
@@ -76,6 +80,73 @@ def test_the_folder_holds_the_avatar_and_how_it_came_about(alice: Path, models: 
     covered = (fit != photo).any(axis=2)
     overlap = (covered & (mask > 64)).sum() / (covered | (mask > 64)).sum()
     assert overlap > 0.7
+
+
+@dataclass(frozen=True)
+class Several:
+    """An avatar made from a photo from behind and one from the front, and what was found in both."""
+
+    folder: Path
+    people: list[FittedPerson]
+
+
+@pytest.fixture(scope="module")
+def several(
+    models: Path, person: np.ndarray, tiny_body: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Several:
+    root = tmp_path_factory.mktemp("several")
+    Image.fromarray(render_painted(tiny_body, back=True)).save(root / "back.png")
+    Image.fromarray(person).save(root / "front.png")
+    found: list[FittedPerson] = []
+
+    def remembered(*arguments: Any) -> list[FittedPerson]:
+        found.extend(fit_people(*arguments))
+        return found
+
+    photos = [root / "back.png", root / "front.png"]
+    rules = ReconstructionRules(steps=2, tune_steps=2, blending="pyramid")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("flows.create_avatar.fit_people", remembered)
+        quiet = Console(quiet=True)
+        create_avatar(photos, root / "bob", weights=str(models), seed=0, console=quiet, rules=rules)
+    return Several(root / "bob", found)
+
+
+def test_several_photos_make_one_avatar_that_shows_each_of_them(several: Several) -> None:
+    names = {p.name for p in several.folder.iterdir()}
+    assert names == OWN_FILES - {"walk.webp"} | {"photo-2.png", "mask-2.png", "fit-2.png"}
+    for suffix in ("", "-2"):
+        photo, mask, fit = (
+            np.asarray(Image.open(several.folder / f"{name}{suffix}.png"))
+            for name in ("photo", "mask", "fit")
+        )
+        covered = (fit != photo).any(axis=2)
+        assert (covered & (mask > 64)).sum() / (covered | (mask > 64)).sum() > 0.7
+    check_target(several.folder)  # may be made anew
+
+
+def test_bodies_of_several_photos_have_one_shape_and_face_as_they_did(several: Several) -> None:
+    """From behind the person looks along +z, as cameras do; the avatar stands as in the first photo."""
+    back, front = (person.body for person in several.people)
+    assert torch.equal(back.betas, front.betas)
+    toward = rotation_matrix(torch.cat([back.global_orient, front.global_orient]))[:, 2, 2]
+    assert toward[0] > 0.9
+    assert toward[1] < -0.9
+    assert torch.equal(read_avatar(several.folder).body.global_orient, back.global_orient)
+
+
+def test_several_photos_are_refused_where_one_is_not_as_it_should_be(
+    person: np.ndarray, models: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(person).save(tmp_path / "a.png")
+    Image.fromarray(blank(person)).save(tmp_path / "b.png")
+    photo, empty, out = tmp_path / "a.png", tmp_path / "b.png", tmp_path / "out"
+    refused(dinar("avatar", photo, empty, "--out", out), "2 photos were given; say --photos")
+    done = dinar("avatar", "--photos", photo, empty, "--out", out, "--weights", models)
+    refused(done, r"b\.png: no person was found")
+    done = dinar("avatar", "--photos", *[photo] * 9, "--out", out, "--weights", models)
+    refused(done, "9 photos were given, at most 8")
+    assert not out.exists()
 
 
 def test_the_turntable_shows_the_back_too(alice: Path) -> None:

@@ -7,7 +7,9 @@ import pytest
 import yaml
 from rich.console import Console
 
-from flows.weights import WeightsFileError, add_file, fetch_file, listing
+from flows.graph import read_graph
+from flows.weights import FOLDER, ROOT, WeightsFileError, add_file, fetch_file, listing
+from stages._data.loss_weights import LPIPS_BACKBONE
 
 CONTENT = b"weights"
 ENTRIES = {
@@ -40,6 +42,21 @@ def test_the_right_file_is_kept_under_its_listed_name(tmp_path: Path, listed: Pa
     kept = add_file("known", written(tmp_path, CONTENT), listed, tmp_path / "kept")
     assert kept == tmp_path / "kept/known.pth"
     assert kept.read_bytes() == CONTENT
+
+
+def test_a_file_may_have_a_folder_of_its_own(tmp_path: Path, listed: Path):
+    entry = {**ENTRIES["known"], "file": "mine/known.pth"}
+    listed.write_text(yaml.safe_dump({"known": entry}))
+    kept = add_file("known", written(tmp_path, CONTENT), listed, tmp_path / "kept")
+    assert kept == tmp_path / "kept/mine/known.pth"
+    assert kept.read_bytes() == CONTENT
+
+
+def test_the_loss_finds_its_backbone_where_the_listing_puts_it():
+    backbone = FOLDER / listing()["lpips_vgg"].file
+    for stage in ("check_params", "train_avatar", "train_vqgan", "finetune_avatar", "reconstruct"):
+        (entry,) = [e for e in read_graph()[1] if e.name == stage]
+        assert ROOT / entry.paths("input")["weights"] / LPIPS_BACKBONE == backbone
 
 
 @pytest.mark.parametrize(

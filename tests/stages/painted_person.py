@@ -13,13 +13,14 @@ from stages.render_views import RenderViewsParams, render_scan
 SIDE = 256
 
 
-def render_painted(body_folder: Path) -> np.ndarray:
+def render_painted(body_folder: Path, *, back: bool = False) -> np.ndarray:
     """A render (SIDE, SIDE, 3) on white of the body, its vertices painted with skin, hair and clothes."""
     body = BodyModel.load(body_folder)
     rest, posed = (body(p).vertices[0].numpy() for p in (BodyParams.zeros(1), standing(BodyParams.zeros(1))))
     height = (rest[:, 1] - rest[:, 1].min()) / np.ptp(rest[:, 1])
     colour = np.full((len(rest), 3), (205, 150, 120), np.uint8)
-    colour[height > 0.95] = (60, 40, 20)
+    head = height > 0.88
+    colour[(height > 0.95) | (head & (rest[:, 2] < rest[head, 2].mean()))] = (60, 40, 20)
     colour[(height > 0.5) & (height < 0.84) & (np.abs(rest[:, 0]) < 0.6)] = (170, 40, 40)
     colour[height < 0.52] = (40, 50, 110)
     faces = body.faces.numpy().astype(np.int32)
@@ -27,8 +28,8 @@ def render_painted(body_folder: Path) -> np.ndarray:
     scan = Scan(
         posed, faces, np.zeros((count, 3, 2), np.float32), np.zeros(count, np.int16), vertex_rgb=colour
     )
-    params = RenderViewsParams(seed=0, image_size=SIDE, variants=1, views=1)
-    return render_scan(scan, "anna", "anna_a", params)["rgb"][0]
+    params = RenderViewsParams(seed=0, image_size=SIDE, variants=1, views=2)
+    return render_scan(scan, "anna", "anna_a", params)["rgb"][int(back)]
 
 
 def side_by_side(person: np.ndarray, apart: int, behind: float = 1.0) -> np.ndarray:

@@ -12,6 +12,7 @@ from stages._core.params import ParamsError
 from stages._core.registry import STAGE_NAMES
 from stages._core.runtime import Runtime
 from stages._core.stage import Paths
+from stages._data.loss_weights import LPIPS_BACKBONE
 
 ENABLED = {
     "datasets": ["synthetic", "mine-000", "mine-001"],
@@ -35,7 +36,8 @@ def check(folder: Path, changes: dict, enabled: dict = ENABLED) -> Path:
         target[key] = value
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
     (folder / "enabled.yaml").write_text(yaml.safe_dump(enabled))
-    inputs = Paths({"params": folder / "params.yaml", "enabled": folder / "enabled.yaml"})
+    files = {"params": folder / "params.yaml", "enabled": folder / "enabled.yaml"}
+    inputs = Paths({**files, "weights": folder})
     check_params.run(check_params.CheckParams(), inputs, Paths({"ok": folder / "ok.txt"}), Runtime())
     return folder / "ok.txt"
 
@@ -82,6 +84,16 @@ def test_a_mistake_names_key_value_and_what_is_allowed(
 def test_lists_of_data_sets_that_disagree_are_refused(tmp_path: Path, enabled: dict, words: str) -> None:
     with pytest.raises(ParamsError, match=words):
         check(tmp_path, {}, enabled)
+
+
+def test_a_loss_whose_weights_are_not_there_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    lpips = {"train_vqgan.distance": "lpips"}
+    with pytest.raises(
+        ParamsError, match=r"train_vqgan\.distance: lpips needs .* `dinar weights add lpips_vgg FILE`"
+    ):
+        check(tmp_path, lpips)
+    (tmp_path / LPIPS_BACKBONE).touch()
+    assert check(tmp_path, lpips).is_file()
 
 
 def test_every_other_stage_waits_for_it() -> None:

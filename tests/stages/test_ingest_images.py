@@ -44,6 +44,28 @@ def test_photos_become_rows_and_a_damaged_one_keeps_its_row_and_reason(tmp_path:
     assert read_photo_frames(store.index.drop(columns=list(FRAME_COLUMNS))) == [None] * 3
 
 
+def test_names_that_look_like_numbers_and_names_with_dots_stay_as_they_are(tmp_path: Path) -> None:
+    """`001` is no 1 and `08` no float, a stem ends at the last dot, and any image's suffix will do."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name in ("001.png", "08.jpg", "1e3.webp", "a.b.c.png", "anna.v2.jpeg"):
+        Image.fromarray(two_halves()).save(raw / name)
+    store = run(tmp_path, "photos")
+    assert store.index["subject"].tolist() == ["001", "08", "1e3", "a.b.c", "anna.v2"]
+    assert store.index["scan"].tolist() == store.index["subject"].tolist()
+    assert store.index["ok"].all()
+
+
+def test_photos_of_one_subject_are_told_by_their_names_if_the_card_says_so(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    for name in ("anna_1.png", "anna_2.png", "bert_1.png"):
+        Image.fromarray(two_halves()).save(tmp_path / "raw" / name)
+    store = run(tmp_path, "photos", "subject: before_last_underscore\n")
+    assert store.index["subject"].tolist() == ["anna", "anna", "bert"]
+    assert store.index["scan"].tolist() == ["anna_1", "anna_2", "bert_1"]
+    assert store.index["split"].nunique() <= 2
+
+
 def test_photos_bring_label_maps_and_those_without_one_are_rejected(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     (raw / "schp").mkdir(parents=True)

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from dinar_models.avatar import AvatarConfig, AvatarNets
+from dinar_models.blending import blend_textures
 from dinar_models.texture import merge_textures
+from dinar_models.types import NeuralTexture
 from stages import merge_textures as stage
 from stages._core.publish import write_file
 from stages._core.runtime import Runtime
@@ -17,6 +19,7 @@ from stages._core.shards import ShardResult, build_store
 from stages._core.stage import Paths
 from stages._core.store import Store, open_store
 from stages._core.weights import save_weights
+from tests.dinar_models.flat_atlas import flat_atlas
 
 VIEWS, TEXTURE, IMAGE = 4, 32, 32
 
@@ -70,6 +73,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Paths:
         save(root, name, index, sizes, arrays)
     (root / "body").mkdir()
     write_file(root / "body" / "body.json", '{"body_digest": "b", "atlas_digest": "a"}')
+    flat_atlas({"head": (0, 0, 1, 0.5), "torso": (0, 0.5, 1, 1)}, {}).save(root / "body" / "atlas.npz")
     torch.manual_seed(0)
     small = {"encoder_base": 8, "generator_base": 8, "renderer_base": 4, "renderer_blocks": 1, "style": 16}
     nets = AvatarNets(AvatarConfig(image_size=IMAGE, texture_size=TEXTURE, **small))
@@ -112,6 +116,30 @@ def test_the_store_holds_eq_5_of_the_views(inputs: Paths, tmp_path: Path) -> Non
     assert np.abs(merged["texture"][2][:16]).max() > 0
     assert (merged["texture"][3] == 0).all()
     assert not merged.index["ok"].iloc[3]
+
+
+@pytest.mark.parametrize("blending", ["pyramid", "poisson"])
+def test_other_schemes_blend_island_by_island(blending: str, inputs: Paths, tmp_path: Path) -> None:
+    """The colours are those of `blend_textures` with the atlas' islands; masks and coverage are those of eq. 5."""
+    plain = merged_store(inputs, tmp_path / "plain", tmp_path)
+    params = PARAMS.model_copy(update={"blending": blending})
+    merged = merged_store(inputs, tmp_path / "merged", tmp_path, params)
+    assert merged.attrs["blending"] == blending
+    textures = open_store(inputs["textures"], "textures")
+    rows = [16, 17, 18, 19]
+    colour, sampled, filled, frontality = (
+        torch.from_numpy(textures.read(name, rows)).float() / 255
+        for name in ("rgb", "sampled", "filled", "frontality")
+    )
+    views = NeuralTexture.assemble(
+        torch.zeros(4, 16, TEXTURE, TEXTURE), colour, sampled[:, None], filled[:, None]
+    ).data
+    island = torch.arange(TEXTURE)[:, None].expand(-1, TEXTURE) // (TEXTURE // 2)
+    expected, _ = blend_textures(views, frontality, filled > 0, island, blending=blending)
+    np.testing.assert_allclose(merged["texture"][2][16:], expected[16:].numpy(), atol=1e-3)
+    np.testing.assert_array_equal(merged["texture"][2][19:], plain["texture"][2][19:])
+    np.testing.assert_array_equal(merged["coverage"][:], plain["coverage"][:])
+    assert np.abs(merged["texture"][2][:19] - plain["texture"][2][:19]).max() > 1e-3
 
 
 def test_the_same_bytes_every_time_and_others_for_another_seed(inputs: Paths, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from diffusers.training_utils import EMAModel
 
 from dinar_models.diffusion import LatentDiffusion
 from stages import train_diffusion as stage
@@ -178,6 +179,21 @@ def test_the_latents_say_whether_they_start_from_a_guess(tmp_path: Path) -> None
     net = load_weights(tmp_path / "diffusion", "diffusion", LatentDiffusion.from_config)
     assert net.config.guess == "mirror"
     assert (net.scale - 1).abs().min() > 0.01
+
+
+def test_latents_can_be_taken_as_they_are(latents: Path, tmp_path: Path) -> None:
+    """As the published code does: scale factor 1."""
+    train(latents, tmp_path, PARAMS.model_copy(update={"standardise": False}))
+    net = load_weights(tmp_path / "diffusion", "diffusion", LatentDiffusion.from_config)
+    assert net.mean.eq(0).all()
+    assert net.deviation.eq(1).all()
+
+
+def test_the_average_follows_the_published_decay() -> None:
+    """min(0.9999, (1 + n) / (10 + n)) after n updates."""
+    average = EMAModel([torch.nn.Parameter(torch.zeros(1))], decay=0.9999)
+    decays = [average.get_decay(n + 1) for n in (1, 90, 10**6)]
+    assert decays == [2 / 11, 91 / 100, 0.9999]
 
 
 def test_latents_with_different_guesses_are_not_mixed(tmp_path: Path) -> None:

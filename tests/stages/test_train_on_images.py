@@ -17,6 +17,7 @@ from stages._core.stage import Paths
 from stages._core.store import open_store
 from stages._core.train_loop import TrainLoop
 from stages._core.weights import WeightsError, read_body_digests
+from stages._data.models import load_vqgan
 from stages._data.offers import offer_of, write_offer
 from tests.stages.tiny_world import IMAGE, TEXTURE, World, save_store
 
@@ -127,6 +128,44 @@ def test_finetuning_changes_the_renderer_only(trained: Path) -> None:
     before, after = (load_file(trained / name / "avatar.safetensors") for name in ("avatar", "finetuned"))
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"renderer"}
+
+
+def test_finetuning_end_to_end_keeps_an_autoencoder_of_its_own(
+    world: World, trained: Path, tmp_path: Path
+) -> None:
+    """As in the paper: encoder, generator, renderer and autoencoder all change; later stages take that one."""
+    training = CHAIN["finetuned"]
+    everything = Training(
+        finetune_avatar, FINETUNE.model_copy(update={"trains": "all"}), training.reads, "avatar"
+    )
+    everything.run(inputs_of("finetuned", world, trained), tmp_path / "avatar", tmp_path)
+    before, after = (
+        load_file(folder / "avatar.safetensors") for folder in (trained / "avatar", tmp_path / "avatar")
+    )
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"encoder", "generator", "renderer"}
+    old, new = (
+        load_file(folder / "vqgan.safetensors") for folder in (trained / "vqgan", tmp_path / "avatar")
+    )
+    assert {n.split(".")[0] for n in old if not torch.equal(old[n], new[n])} >= {
+        "encoder",
+        "decoder",
+        "codebook",
+    }
+    body = world.paths["body"]
+    for avatar, codes in ((tmp_path / "avatar", new), (trained / "avatar", old)):
+        loaded = load_vqgan(avatar, trained / "vqgan", body)
+        assert torch.equal(loaded.codebook.vectors, codes["codebook.vectors"])
+    history = [json.loads(line) for line in (tmp_path / "avatar/history.jsonl").read_text().splitlines()]
+    assert history[-1]["completed_texture_codebook"] > 0
+
+
+def test_the_discriminator_goes_on_learning_and_is_kept(trained: Path) -> None:
+    """Tuning an avatar starts from it."""
+    before, after = (
+        load_file(trained / name / "discriminator.safetensors") for name in ("avatar", "finetuned")
+    )
+    assert all(not torch.equal(before[name], after[name]) for name in before)
 
 
 def test_the_autoencoder_ends_quantised_with_its_codes_in_use(trained: Path) -> None:

@@ -21,7 +21,6 @@ from dinar_models.cameras import Camera, orbit_camera
 from dinar_models.diffusion import DiffusionConfig, LatentDiffusion
 from dinar_models.keypoints import MEDIAPIPE, SMPLX_NAMES
 from dinar_models.parser import build_parser
-from dinar_models.rasterize.base import Fragments
 from dinar_models.rasterize.embree import EmbreeRasterizer
 from dinar_models.surface import Surface
 from dinar_models.texture import rasterise_texture
@@ -62,18 +61,18 @@ class World:
         return Paths({**{name: self.paths[name.removesuffix(".tiny")] for name in names}, **more})
 
 
-def make_world(root: Path, body_folder: Path) -> World:
-    """Write all stores and models below `root`."""
-    model = BodyModel.load(body_folder)
-    surface = Surface(model, Atlas.load(body_folder / "atlas.npz"), EmbreeRasterizer())
+def make_world(root: Path, body_folder: Path, image: int = IMAGE, texture: int = TEXTURE) -> World:
+    """Write all stores and models below `root`; models have the small sizes, whatever the images'."""
+    surface = load_surface(body_folder)
+    model = surface.body
     bodies = scan_bodies()
     index = views_index()
     every_row = bodies.select(torch.arange(len(bodies)).repeat_interleave(VIEWS))
     fits = {name: values.numpy() for name, values in every_row.as_dict().items()}
     fits["residuals"] = np.zeros((len(index), 4), np.float32)
-    images, points = render_scans(surface, bodies)
+    images, points = render_scans(surface, bodies, image, texture)
     parsing = {"parts": images["parts"], "mask": images["mask"]}
-    fitted = index.assign(crop_x=0.0, crop_y=0.0, crop_side=float(IMAGE), verdict="plausible")
+    fitted = index.assign(crop_x=0.0, crop_y=0.0, crop_side=float(image), verdict="plausible")
     held_out = index["split"].isin(["gate", "test"]).to_numpy()
     alone = fitted[held_out].reset_index(names="view_row")
     save_store(root / "views", "views", index, images)
@@ -83,11 +82,7 @@ def make_world(root: Path, body_folder: Path) -> World:
     save_store(root / "bodies_single", "bodies", alone, {k: v[held_out] for k, v in fits.items()})
     paths = {name: root / name for name in ("views", "parsing", "keypoints", "bodies", "bodies_single")}
     paths["body"] = body_folder
-    runtime = Runtime(work_root=root / ".work", runs_root=root / ".runs")
-    sample = sample_textures.SampleTexturesParams(texture_size=TEXTURE)
-    sample_textures.run(sample, Paths(paths), Paths({"textures": root / "textures"}), runtime)
-    offered = {name: root / name for name in ("views", "parsing", "bodies", "textures")}
-    write_offer(root / "data" / "tiny.json", offer_of("tiny", offered))
+    offer_stores(root, body_folder, root / "data" / "tiny.json", texture)
     write_bodies_truth(root / "truth", model, bodies)
     save_models(root, body_folder)
     return World(
@@ -97,6 +92,49 @@ def make_world(root: Path, body_folder: Path) -> World:
         },
         bodies,
     )
+
+
+def load_surface(body_folder: Path) -> Surface:
+    """The built body with its atlas."""
+    atlas = Atlas.load(body_folder / "atlas.npz")
+    return Surface(BodyModel.load(body_folder), atlas, EmbreeRasterizer())
+
+
+def offer_stores(root: Path, body_folder: Path, offer: Path, texture: int = TEXTURE) -> None:
+    """Sample the textures of the views, masks and bodies below `root`, and offer all four to training."""
+    paths = {**{name: root / name for name in ("views", "parsing", "bodies")}, "body": body_folder}
+    runtime = Runtime(work_root=root / ".work", runs_root=root / ".runs")
+    params = sample_textures.SampleTexturesParams(texture_size=texture)
+    sample_textures.run(params, Paths(paths), Paths({"textures": root / "textures"}), runtime)
+    offered = {name: root / name for name in ("views", "parsing", "bodies", "textures")}
+    write_offer(offer, offer_of(offer.stem, offered))
+
+
+def make_video(root: Path, body_folder: Path, frames: int) -> BodyParams:
+    """Stores of one train person who turns around before a still camera, bending an elbow; the bodies, a row each.
+
+    As `ingest_images` and `fit_body` give them: one scan, frames as views, a body and a crop for each.
+    """
+    surface, bodies = load_surface(body_folder), standing(BodyParams.zeros(1)).select([0] * frames)
+    turned = torch.arange(frames) / frames
+    bodies.global_orient[:, 1] = 2 * math.pi * turned
+    bodies.body_pose[:, 17 * 3 + 1] = -1.5 * turned
+    camera = orbit_camera(0.0, 0.0, 4.0, target=torch.tensor([0.0, -0.3, 0.0]), size=IMAGE, fov=0.55)
+    images = []
+    for frame in range(frames):
+        vertices = surface.body(bodies.select([frame])).vertices.detach()
+        images.append(_views(surface, camera, vertices, person_texture("v", TEXTURE)))
+    views = _joined(images)
+    index = pd.DataFrame({"subject": "v", "scan": "v", "split": "train", "view": range(frames)})
+    index = index.assign(yaw=math.nan, variant=0, source="video", ok=True, reason="")
+    fits = {name: values.numpy() for name, values in bodies.as_dict().items()}
+    fits["residuals"] = np.zeros((frames, 4), np.float32)
+    fitted = index.assign(crop_x=4.0, crop_y=4.0, crop_side=float(IMAGE - 8), verdict="plausible")
+    save_store(root / "views", "views", index, views)
+    save_store(root / "parsing", "parsing", index, {"parts": views["parts"], "mask": views["mask"]})
+    save_store(root / "bodies", "bodies", fitted, fits)
+    offer_stores(root, body_folder, root / "data" / "video.json")
+    return bodies
 
 
 def views_index() -> pd.DataFrame:
@@ -115,33 +153,35 @@ def scan_bodies() -> BodyParams:
     return people
 
 
-def person_texture(subject: str) -> torch.Tensor:
+def person_texture(subject: str, size: int) -> torch.Tensor:
     """(1, 3, T, T) in [0, 1], smooth at the scale of a texel."""
     noise = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(ord(subject)))
-    return F.interpolate(noise, size=TEXTURE, mode="bicubic").clamp(0, 1)
+    return F.interpolate(noise, size=size, mode="bicubic").clamp(0, 1)
 
 
 @torch.no_grad()
-def render_scans(surface: Surface, bodies: BodyParams) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def render_scans(
+    surface: Surface, bodies: BodyParams, size: int, texture: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The arrays of `views` and `keypoints`."""
     images: list[dict[str, np.ndarray]] = []
     points: list[dict[str, np.ndarray]] = []
     for row, (subject, _, _) in enumerate(SCANS):
         out = surface.body(bodies.select([row]))
         yaw = torch.arange(VIEWS) * (2 * math.pi / VIEWS)
-        camera = orbit_camera(yaw, 0.0, 4.0, target=out.vertices.mean(dim=(0, 1)), size=IMAGE, fov=0.55)
-        fragments = surface.rasterizer.rasterize(out.vertices, surface.body.faces, camera)
-        images.append(_views(surface, fragments, camera, out.vertices, person_texture(subject)))
+        camera = orbit_camera(yaw, 0.0, 4.0, target=out.vertices.mean(dim=(0, 1)), size=size, fov=0.55)
+        images.append(_views(surface, camera, out.vertices, person_texture(subject, texture)))
         points.append(_keypoints(out.joints, camera))
     return _joined(images), _joined(points)
 
 
 def _views(
-    surface: Surface, fragments: Fragments, camera: Camera, vertices: torch.Tensor, texture: torch.Tensor
+    surface: Surface, camera: Camera, vertices: torch.Tensor, texture: torch.Tensor
 ) -> dict[str, np.ndarray]:
+    """One body as all cameras see it, on white."""
     uv = surface.uv_of(vertices, camera)
-    covered = fragments.covered.numpy()
-    rgb = rasterise_texture(texture.expand(VIEWS, -1, -1, -1), uv).permute(0, 2, 3, 1).numpy()
+    covered = uv[..., 0].numpy() >= 0
+    rgb = rasterise_texture(texture.expand(len(camera), -1, -1, -1), uv).permute(0, 2, 3, 1).numpy()
     rgb = np.where(covered[..., None], rgb, 1.0)
     return {
         "rgb": (rgb * 255 + 0.5).astype(np.uint8),

@@ -29,7 +29,7 @@ def test_a_card_says_every_field_and_reads_back(tmp_path: Path) -> None:
     lines = (tmp_path / "mh.yaml").read_text().splitlines()
     assert lines[0] == "# yaml-language-server: $schema=card.schema.json"
     assert [line for line in lines if line.startswith("units: cm  # ")]
-    assert [line for line in lines if line.startswith("# subject: before_last_underscore  # ")]
+    assert [line for line in lines if line.startswith("# subject: auto  # ")]
 
 
 def test_a_wrong_field_names_value_and_choices() -> None:

@@ -1,10 +1,12 @@
 """A killed and resumed training run ends with the same weights, bit for bit."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from stages._core.runtime import Runtime
-from stages._core.train_loop import TrainLoop
+from stages._core.train_loop import TrainLoop, cosine_rate
 
 
 def _train(tmp_path, name: str, kill_at: int | None = None):
@@ -48,3 +50,12 @@ def test_a_diverged_loss_stops_the_run(tmp_path):
     next(iter(loop))
     with pytest.raises(FloatingPointError, match="rgb is nan at step 0"):
         loop.log(rgb=float("nan"))
+
+
+def test_the_rate_warms_up_and_falls_along_half_a_cosine():
+    """The published schedule: 1000 steps up, then down to a thousandth at step 50,000."""
+    rate = partial(cosine_rate, steps=50_000, warmup=1000, end=0.001)
+    assert [rate(step) for step in (0, 499, 999, 1000)] == [0.001, 0.5, 1.0, 1.0]
+    assert rate(25_500) == pytest.approx(0.5005)
+    assert rate(50_000) == pytest.approx(0.001)
+    assert cosine_rate(10, steps=10) == pytest.approx(0.1)

@@ -1,0 +1,181 @@
+"""What follows the renderer's gradients to make an avatar more like its photos (paper section 3.4 and appendix B)."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dinar_models.adversary import Adversary, AdversaryRules
+from dinar_models.avatar import AvatarNets, over_white
+from dinar_models.discriminator import Discriminator
+from dinar_models.losses import Distance, Rendering
+from dinar_models.types import NeuralTexture
+
+Tick = Callable[[], None]
+"""Called after each step."""
+
+
+@dataclass(frozen=True)
+class TuningRules:
+    """What is minimised, and how.
+
+    Attributes:
+        rate: Adam's step size, of a colour range of 1.
+        perceptual: weight of the perceptual distance beside the squared error.
+        adversarial: weight of the discriminator's opinion and of its own loss; 0: it is not asked.
+        dtype: in which the networks run.
+    """
+
+    rate: float = 4e-3
+    perceptual: float = 0.05
+    adversarial: float = 0.0
+    dtype: torch.dtype = torch.float32
+
+
+@dataclass(frozen=True)
+class Critics:
+    """Networks that judge renders.
+
+    Attributes:
+        distance: perceptual, of image pairs in [−1, 1].
+        discriminator: as training left it; every avatar's tuning goes on training a copy of its own.
+    """
+
+    distance: Distance | None = None
+    discriminator: Discriminator | None = None
+
+
+@dataclass(frozen=True)
+class PhotoViews:
+    """What one avatar is compared with: N photos of the person.
+
+    Attributes:
+        uv: rasters of the body as the photos saw it, −1 on the background.
+        target: the photos in [−1, 1], the person on white.
+    """
+
+    uv: Float[Tensor, "n s s 2"]
+    target: Float[Tensor, "n 3 s s"]
+
+
+class Tuner:
+    """Renders one texture in the views of all photos and takes steps towards them.
+
+    Every step is one of the texture; the discriminator's own step comes after it and is not counted (in the published
+    code both count, so that its 64 steps may be 32: bug 9).
+    """
+
+    def __init__(
+        self,
+        nets: AvatarNets,
+        views: PhotoViews,
+        rules: TuningRules,
+        critics: Critics,
+        generator: torch.Generator,
+    ) -> None:
+        """Make it ready; the nets learn nothing from here on.
+
+        Raises:
+            ValueError: the rules ask for a critic that is not there.
+        """
+        self.nets, self.views, self.rules, self.generator = nets.eval(), views, rules, generator
+        nets.requires_grad_(False)
+        if rules.perceptual and critics.distance is None:
+            raise ValueError("tuning with a perceptual weight needs a perceptual distance")
+        self.distance = critics.distance if rules.perceptual else None
+        self.adversary: Adversary | None = None
+        if rules.adversarial:
+            if critics.discriminator is None:
+                raise ValueError(
+                    "tuning with an adversarial weight needs the discriminator of finetune_avatar"
+                )
+            judge = copy.deepcopy(critics.discriminator).train()
+            self.adversary = Adversary(judge, AdversaryRules(weight=rules.adversarial), rules.dtype)
+        self.steps = 0
+
+    def descend(
+        self, texture: Callable[[], NeuralTexture], variables: Sequence[Tensor], steps: int, tick: Tick
+    ) -> None:
+        """Take steps with Adam.
+
+        Args:
+            texture: of the one avatar, from the variables as they are.
+            variables: leaves with gradients; changed in place.
+        """
+        optimiser = torch.optim.Adam(variables, lr=self.rules.rate, betas=(0.0, 0.99))
+        for _ in range(steps):
+            loss, image = self._loss(texture())
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            if self.adversary:
+                real, fake = self._judged(self.views.target, image.detach())
+                self.adversary.learn(real, fake, self.steps)
+            self.steps += 1
+            tick()
+
+    def _loss(self, texture: NeuralTexture) -> tuple[Tensor, Float[Tensor, "n 3 s s"]]:
+        """The weighted sum of eq. 4's terms that tuning has, a mean over the photos; and the renders."""
+        views, rules = self.views, self.rules
+        with torch.autocast(views.uv.device.type, rules.dtype, enabled=rules.dtype != torch.float32):
+            data = texture.data.expand(len(views.uv), -1, -1, -1)
+            made = Rendering(*self.nets.render(data, views.uv))
+            image = over_white(made.rgb, made.mask).float()
+            loss = (image - views.target).square().mean()
+            if self.distance is not None:
+                near = self._cut([image, views.target], image.shape[-1] // 2)
+                loss = loss + rules.perceptual * self.distance(*near).float().mean()
+        if self.adversary:
+            fake, _ = self._judged(image, image)
+            loss = loss + rules.adversarial * self.adversary.judge(fake).mean()
+        return loss, image
+
+    def _judged(self, *images: Tensor) -> list[Tensor]:
+        """What the discriminator looks at: whole images, or squares of the size that it was trained on."""
+        assert self.adversary is not None
+        return self._cut(images, self.adversary.net.config["size"])
+
+    def _cut(self, images: Sequence[Tensor], side: int) -> list[Tensor]:
+        """The same square, at random, of all images; images that are no larger stay whole."""
+        room = images[0].shape[-1] - side
+        if room <= 0:
+            return list(images)
+        y, x = torch.randint(
+            0, room + 1, (2,), generator=self.generator, device=self.generator.device
+        ).tolist()
+        return [image[..., y : y + side, x : x + side] for image in images]
+
+
+def tune_colours(
+    tuner: Tuner, texture: NeuralTexture, weight: Float[Tensor, "1 t t"], steps: int, tick: Tick
+) -> NeuralTexture:
+    """Optimise the seen colours of one avatar so that its renders match its photos.
+
+    Steps are weighted: scaling gradients would do nothing, because Adam divides by their size (bug 8 of the published
+    code), so the change itself is weighted.
+
+    Args:
+        weight: of each texel: how frontally it is seen, 0 where what is there is not the photos'.
+    """
+    share = weight[:, None]
+    change = torch.zeros_like(texture.rgb, requires_grad=True)
+    tuner.descend(lambda: with_rgb(texture, texture.rgb + share * change), [change], steps, tick)
+    with torch.no_grad():
+        return with_rgb(texture, (texture.rgb + share * change).clamp(0, 1))
+
+
+def adjust_by_rendering(tuner: Tuner, decoded: NeuralTexture, steps: int, tick: Tick) -> NeuralTexture:
+    """α and β of eq. 7 for one avatar, by the renderer's gradients at the pixels that the photos show."""
+    alpha = torch.ones_like(decoded.rgb[:, :, :1, :1]).requires_grad_()
+    beta = torch.zeros_like(decoded.rgb[:, :, :1, :1]).requires_grad_()
+    tuner.descend(lambda: with_rgb(decoded, alpha * decoded.rgb + beta), [alpha, beta], steps, tick)
+    with torch.no_grad():
+        return with_rgb(decoded, (alpha * decoded.rgb + beta).clamp(0, 1))
+
+
+def with_rgb(texture: NeuralTexture, rgb: Tensor) -> NeuralTexture:
+    """The same texture in other colours."""
+    return NeuralTexture.assemble(texture.generated, rgb, texture.sampled, texture.filled)
