@@ -33,7 +33,7 @@ def for_inference(net: Net, dtype: torch.dtype) -> Net:
     """The same with its convolutions in `dtype`, channels last; run it under autocast of that type."""
     folded = fold_batch_norms(net)
     for part in folded.modules():
-        if isinstance(part, nn.Conv2d):
+        if type(part) is nn.Conv2d:  # Float32Depthwise stays as it is
             part.to(dtype)
     return folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch does not know it
 

@@ -15,6 +15,7 @@ from dinar_models.body import BodyParams
 from dinar_models.cameras import Camera, Crop, crop_camera, crop_image
 from dinar_models.diffusion import LatentDiffusion, latent_mask
 from dinar_models.fills import fill_guess
+from dinar_models.folding import for_inference
 from dinar_models.occlusion import occlusion_contours
 from dinar_models.perceptual import PerceptualDistance
 from dinar_models.rasterize.base import uv_raster
@@ -250,12 +251,12 @@ def tune_colours(
     weight = (keep * inputs.sample.frontality.clamp(0, 1))[:, None]
     change = torch.zeros_like(texture.rgb, requires_grad=True)
     optimiser = torch.optim.Adam([change], lr=rules.tune_rate, betas=(0.0, 0.99))
-    distance = PerceptualDistance() if rules.perceptual_weight else None
-    nets.eval().requires_grad_(False)
+    distance = for_inference(PerceptualDistance(), rules.dtype) if rules.perceptual_weight else None
+    renderer = for_inference(nets, rules.dtype)
     for step in range(rules.tune_steps):
         tuned = _with_rgb(texture, texture.rgb + weight * change)
         with rules.autocast(inputs.rgb.device):
-            rgb, mask = nets.render(tuned, inputs.uv)
+            rgb, mask = renderer.render(tuned, inputs.uv)
             image = over_white(rgb, mask).float()
             loss = (image - inputs.target).square().mean((1, 2, 3)).sum()
             if distance is not None:

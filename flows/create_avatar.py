@@ -30,6 +30,7 @@ from flows.motions import Motion, find_motion
 from flows.profiles import PARAMS
 from flows.steps import Step, show_steps
 from flows.videos import check_video_path, write_video
+from stages._core.memory import keep_freed_memory
 from stages._core.params import parse_section, read_params
 from stages._core.precision import resolve_dtype
 from stages._core.publish import publish
@@ -168,6 +169,7 @@ def make_avatar(
     photo: Path, where: ModelFolder, seed: int, rules: ReconstructionRules, step: Step
 ) -> NewAvatar:
     """From the photo to the turntable, in memory."""
+    keep_freed_memory()
     person = fit_person(photo, where, step)
     with reading(where):
         models = load_models(where.folders, DEVICE)
@@ -217,6 +219,7 @@ def render_motion(
     for frame in render_frames(
         nets, texture.data, motion.params, body=surface.body, atlas=surface.atlas,
         rasterizer=surface.rasterizer, size=size, camera=framing_camera(vertices, size, motion.yaw),
+        dtype=resolve_dtype("auto", DEVICE),
     ):  # fmt: skip
         frames.append(frame)
         step(RENDERING, len(frames), count)

@@ -20,6 +20,7 @@ from dinar_models.reconstruction import (
 )
 from stages._core.cli import main
 from stages._core.digests import work_key
+from stages._core.memory import keep_freed_memory
 from stages._core.params import StageParams
 from stages._core.precision import DtypeChoice, resolve_dtype
 from stages._core.runtime import Runtime
@@ -114,6 +115,7 @@ class _Work:
         self.people, self.inputs, self.seed, self.rules, self.device = people, inputs, seed, rules, device
 
     def __call__(self, rows: range) -> ShardResult:
+        keep_freed_memory()
         models = load_models(self.inputs, self.device)
         nets, atlas = models.nets, models.surface.atlas
         size = nets.config.texture_size

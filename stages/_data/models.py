@@ -39,9 +39,14 @@ def load_models(folders: Mapping[str, Path], device: str) -> AvatarModels:
     """
     digests = read_body_digests(folders["body"])
     nets = load_nets(folders["avatar"], folders["body"], device)
-    vqgan = load_weights(folders["vqgan"], "vqgan", VQGAN.from_config, digests).to(device)
+    vqgan = load_weights(folders["vqgan"], "vqgan", VQGAN.from_config, digests)
     diffusion = load_weights(folders["diffusion"], "diffusion", LatentDiffusion.from_config, digests)
-    return AvatarModels(nets, vqgan, diffusion.to(device), load_surface(folders["body"], device))
+    return AvatarModels(
+        nets,
+        channels_last(vqgan.to(device)),
+        channels_last(diffusion.to(device)),
+        load_surface(folders["body"], device),
+    )
 
 
 def load_nets(avatar: Path, body: Path, device: str) -> AvatarNets:
