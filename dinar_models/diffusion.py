@@ -13,6 +13,7 @@ from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultist
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dinar_models.cpu_layers import replace_slow_layers
 from dinar_models.fills import Guess
 
 LATENT_CHANNELS = 6
@@ -82,6 +83,7 @@ class LatentDiffusion(nn.Module):
             down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in config.attention),
             up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(config.attention)),
         )
+        replace_slow_layers(self.unet)
         self.register_buffer("mean", torch.zeros(LATENT_CHANNELS))
         self.register_buffer("deviation", torch.ones(LATENT_CHANNELS))
         self.register_buffer("scale", torch.ones(LATENT_CHANNELS))
