@@ -12,6 +12,7 @@ from torch import Tensor
 from dinar_models.avatar import AvatarNets
 from dinar_models.body import BodyModel, BodyParams
 from dinar_models.cameras import Camera, orbit_camera
+from dinar_models.folding import for_inference
 from dinar_models.keypoints import SKELETON_NAMES
 from dinar_models.rasterize.base import Rasterizer, uv_raster
 from dinar_models.uv_atlas import Atlas
@@ -94,12 +95,15 @@ def render_frames(
     camera: Camera | None = None,
     yaw: float = 0.0,
     batch: int = 4,
+    dtype: torch.dtype = torch.float32,
 ) -> Iterator[UInt8[np.ndarray, "size size 3"]]:
     """Frames of an avatar on white, one per row of `params`.
 
     Args:
         camera: by default one at `yaw` that holds the whole motion.
+        dtype: in which the renderer runs.
     """
+    renderer = for_inference(nets, dtype)
     vertices = torch.cat([body(params.select([i])).vertices for i in range(len(params))])
     camera = camera or framing_camera(vertices, size, yaw)
     corner_uv = torch.from_numpy(atlas.corner_uv)
@@ -109,7 +113,8 @@ def render_frames(
             for v in vertices[start : start + batch]
         ]
         uv = torch.cat(rasters)
-        rgb, mask = nets.render(texture.expand(len(uv), -1, -1, -1), uv)
+        with torch.autocast(uv.device.type, dtype, enabled=dtype != torch.float32):
+            rgb, mask = renderer.render(texture.expand(len(uv), -1, -1, -1), uv)
         yield from compose_white(rgb, mask)
 
 

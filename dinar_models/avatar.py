@@ -102,7 +102,7 @@ class AvatarNets(nn.Module):
         height, width = uv.shape[1:3]
         windows = body_windows(uv[..., 0] >= 0, round(self.config.margin * max(height, width)))
         near = torch.stack([uv[i, y0:y1, x0:x1] for i, (y0, y1, x0, x1) in enumerate(windows)])
-        rgb, mask = self.renderer(rasterise_texture(data, near), near)
+        rgb, mask = (image.contiguous() for image in self.renderer(rasterise_texture(data, near), near))
         return (
             torch.stack(
                 [_paste(image, w, height, width, 1.0) for image, w in zip(rgb, windows, strict=True)]

@@ -14,6 +14,7 @@ from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultist
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dinar_models.cpu_layers import replace_slow_layers
 from dinar_models.fills import Guess
 
 LATENT_CHANNELS = 6
@@ -89,6 +90,7 @@ class LatentDiffusion(nn.Module):
             for module in self.unet.modules():
                 if isinstance(module, Attention):
                     module.heads = config.heads
+        replace_slow_layers(self.unet)
         self.register_buffer("mean", torch.zeros(LATENT_CHANNELS))
         self.register_buffer("deviation", torch.ones(LATENT_CHANNELS))
         self.register_buffer("scale", torch.ones(LATENT_CHANNELS))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 Net = TypeVar("Net", bound=nn.Module)
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class Averaged(AveragedModel, Generic[Net]):
@@ -17,13 +18,15 @@ class Averaged(AveragedModel, Generic[Net]):
     """
 
     def __init__(self, net: Net, decay: float) -> None:
-        def follow(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-            if not average.is_floating_point():
-                return current
+        def follow(average: Tensors, current: Tensors, count: Tensor | int) -> None:
+            """All tensors of one type at once: nets have hundreds of small ones."""
+            if not average[0].is_floating_point():
+                torch._foreach_copy_(average, current)
+                return
             kept = min(decay, (1 + int(count)) / (10 + int(count)))
-            return torch.lerp(average, current, 1 - kept)
+            torch._foreach_lerp_(average, current, 1 - kept)
 
-        super().__init__(net, avg_fn=follow, use_buffers=True)
+        super().__init__(net, multi_avg_fn=follow, use_buffers=True)
 
     @property
     def net(self) -> Net:

@@ -16,6 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dinar_models.backbones import efficientnet_lite0
+from dinar_models.depthwise import depthwise_in_float32
+from dinar_models.folding import fold_batch_norms
 
 DistanceName = Literal["effnet", "lpips"]
 """Of a loss: `PerceptualDistance`, or LPIPS, which needs weights that no package carries."""
@@ -30,15 +32,16 @@ class PerceptualDistance(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = efficientnet_lite0(features_only=True, out_indices=LEVELS)
+        self.features = fold_batch_norms(efficientnet_lite0(features_only=True, out_indices=LEVELS))
+        depthwise_in_float32(self.features)
 
     def forward(
         self, first: Float[Tensor, "b 3 h w"], second: Float[Tensor, "b 3 h w"]
     ) -> Float[Tensor, " b"]:
         """One distance per pair of images in [−1, 1]; 0 for equal images."""
-        both = self.features(torch.cat([first, second]))
-        distances = [_level_distance(*level.chunk(2)) for level in both]
-        return torch.stack(distances).mean(0)
+        # One after the other: the side that needs no gradient, the true image's, costs no backward pass.
+        levels = zip(self.features(first), self.features(second), strict=True)
+        return torch.stack([_level_distance(*level) for level in levels]).mean(0)
 
     def train(self, mode: bool = True) -> "PerceptualDistance":
         """The features never train: batch norm keeps its ImageNet statistics."""
@@ -86,7 +89,7 @@ class PooledFeatures(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = efficientnet_lite0(num_classes=0)
+        self.net = fold_batch_norms(efficientnet_lite0(num_classes=0))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1280"]:
         """Features of images in [−1, 1]."""

@@ -5,6 +5,7 @@ weights, so that a batch is one convolution and not one per sample.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -79,40 +80,87 @@ class EqualLinear(nn.Module):
         return F.leaky_relu(out, SLOPE) * math.sqrt(2) if self.activate else out
 
 
-class Blur(nn.Module):
-    """The separable [1, 3, 3, 1] low-pass filter around a change of resolution.
-
-    Args:
-        pad: (before, after) on both axes.
-        gain: 1 when going down; 4 after zeros were put between pixels.
-    """
+class LowPass(nn.Module):
+    """Holds the separable [1, 3, 3, 1] filter around a change of resolution; its weights add up to 1."""
 
     kernel: Tensor
 
-    def __init__(self, pad: tuple[int, int], gain: float = 1.0) -> None:
-        super().__init__()
-        line = torch.tensor(BLUR)
-        square = line[:, None] * line[None, :]
-        self.register_buffer("kernel", square / square.sum() * gain, persistent=False)
-        self.pad = (pad[0], pad[1], pad[0], pad[1])
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
-        kernel = self.kernel.to(x.dtype).expand(x.shape[1], 1, -1, -1)
-        return F.conv2d(F.pad(x, self.pad), kernel, groups=x.shape[1])
-
-
-class Upsample(nn.Module):
-    """Twice the size: zeros between pixels, then blur."""
-
     def __init__(self) -> None:
         super().__init__()
-        self.blur = Blur((2, 1), gain=4.0)
+        line = torch.tensor(BLUR) / sum(BLUR)
+        self.register_buffer("kernel", line[:, None] * line, persistent=False)
+
+
+class Blur(LowPass):
+    """The filter alone.
+
+    Args:
+        pad: rows and columns of zeros on every side.
+    """
+
+    def __init__(self, pad: int) -> None:
+        super().__init__()
+        self.pad = pad
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
-        b, c, h, w = x.shape
-        spaced = x.new_zeros(b, c, h, 2, w, 2)
-        spaced[:, :, :, 0, :, 0] = x
-        return self.blur(spaced.view(b, c, 2 * h, 2 * w))
+        return _filter(x, self.kernel, padding=self.pad)
+
+
+class Upsample(LowPass):
+    """Twice the size: zeros between pixels, then the filter with a gain of 4."""
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+        return _Double.apply(x, self.kernel)
+
+
+class Downsample(LowPass):
+    """Half the size: every second pixel of the filtered image."""
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+        return _Halve.apply(x, self.kernel)
+
+
+class _Double(torch.autograd.Function):
+    """Upsampling and downsampling are each other's gradients but for the gain.
+
+    They are stated here because CPUs take ten times longer for depthwise convolutions with strides when these are
+    transposed in bf16, as autograd would do it. Zeros put between pixels by hand are slower still.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor) -> Tensor:
+        ctx.save_for_backward(kernel)
+        precise = torch.promote_types(x.dtype, torch.float32)
+        weight = 4 * _of_each_channel(kernel.to(precise), x)
+        with torch.autocast(x.device.type, enabled=False):
+            out = F.conv_transpose2d(x.to(precise), weight, stride=2, padding=1, groups=x.shape[1])
+        return out.to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (kernel,) = ctx.saved_tensors
+        return 4 * _Halve.apply(gradient, kernel), None
+
+
+class _Halve(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor) -> Tensor:
+        ctx.save_for_backward(kernel)
+        return _filter(x, kernel, stride=2, padding=1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (kernel,) = ctx.saved_tensors
+        return _Double.apply(gradient / 4, kernel), None
+
+
+def _filter(x: Tensor, kernel: Tensor, *, padding: int, stride: int = 1) -> Tensor:
+    weight = _of_each_channel(kernel.to(x.dtype), x)
+    return F.conv2d(x, weight, stride=stride, padding=padding, groups=x.shape[1])
+
+
+def _of_each_channel(kernel: Float[Tensor, "k k"], x: Tensor) -> Float[Tensor, "c 1 k k"]:
+    return kernel.expand(x.shape[1], 1, -1, -1)
 
 
 class ConvLayer(nn.Sequential):
@@ -123,15 +171,15 @@ class ConvLayer(nn.Sequential):
         lr_mul: float = 1.0,
     ) -> None:  # fmt: skip
         layers: list[nn.Module] = []
-        if down:
-            pad = (len(BLUR) - 2) + (kernel - 1)
-            layers.append(Blur(((pad + 1) // 2, pad // 2)))
-        padding = 0 if down else kernel // 2
+        stride, padding = 1, kernel // 2
+        if down and kernel == 1:  # pixels that the convolution would skip need not be blurred
+            layers.append(Downsample())
+        elif down:
+            layers.append(Blur((len(BLUR) - 2 + kernel - 1) // 2))
+            stride, padding = 2, 0
         gain = math.sqrt(2) if activate else 1.0
         layers.append(
-            EqualConv2d(
-                inputs, outputs, kernel, 2 if down else 1, padding, bias=activate, gain=gain, lr_mul=lr_mul
-            )
+            EqualConv2d(inputs, outputs, kernel, stride, padding, bias=activate, gain=gain, lr_mul=lr_mul)
         )
         if activate:
             layers.append(Activation())
@@ -194,8 +242,8 @@ class StyledConv(nn.Module):
         out = self.conv(self.up(x), style)
         shape = (len(out), 1, *out.shape[2:])
         noise = torch.randn(shape, generator=generator, device=out.device)
-        shift = math.sqrt(2) * (self.noise_strength * noise + self.bias)
-        return self.activate(out + shift.to(out.dtype))
+        noise, bias = (math.sqrt(2) * part for part in (self.noise_strength * noise, self.bias))
+        return self.activate(out + noise.to(out.dtype) + bias.to(out.dtype))
 
 
 class ToTexture(nn.Module):

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from dinar_models.adversary import Adversary, AdversaryRules
 from dinar_models.avatar import AvatarNets, over_white
 from dinar_models.discriminator import Discriminator
+from dinar_models.folding import for_inference
 from dinar_models.losses import Distance, Rendering
 from dinar_models.types import NeuralTexture
 
@@ -76,16 +77,17 @@ class Tuner:
         critics: Critics,
         generator: torch.Generator,
     ) -> None:
-        """Make it ready; the nets learn nothing from here on.
+        """Make it ready, with copies of the nets that learn nothing.
 
         Raises:
             ValueError: the rules ask for a critic that is not there.
         """
-        self.nets, self.views, self.rules, self.generator = nets.eval(), views, rules, generator
-        nets.requires_grad_(False)
+        self.nets = for_inference(nets, rules.dtype)
+        self.views, self.rules, self.generator = views, rules, generator
         if rules.perceptual and critics.distance is None:
             raise ValueError("tuning with a perceptual weight needs a perceptual distance")
-        self.distance = critics.distance if rules.perceptual else None
+        distance = critics.distance if rules.perceptual else None
+        self.distance = for_inference(distance, rules.dtype) if isinstance(distance, nn.Module) else distance
         self.adversary: Adversary | None = None
         if rules.adversarial:
             if critics.discriminator is None:

@@ -15,6 +15,7 @@ from diffusers.models.autoencoders.vae import Decoder, Encoder
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dinar_models.cpu_layers import replace_slow_layers
 from dinar_models.types import CHANNELS, NeuralTexture
 
 LATENT_CHANNELS = 6
@@ -162,6 +163,8 @@ class VQGAN(nn.Module):
             len(CHANNELS), LATENT_CHANNELS, ("DownEncoderBlock2D",) * levels, double_z=False, **sizes
         )
         self.decoder = Decoder(LATENT_CHANNELS, len(CHANNELS), ("UpDecoderBlock2D",) * levels, **sizes)
+        for net in (self.encoder, self.decoder):
+            replace_slow_layers(net)
         self.to_latent = nn.Conv2d(LATENT_CHANNELS, LATENT_CHANNELS, 1)
         self.from_latent = nn.Conv2d(LATENT_CHANNELS, LATENT_CHANNELS, 1)
         self.skip = LinearSkip(2 ** (levels - 1)) if config.skip else None

@@ -36,6 +36,7 @@ from flows.motions import Motion, find_motion
 from flows.profiles import PARAMS
 from flows.steps import Step, show_steps
 from flows.videos import Video, check_video_path, write_video
+from stages._core.memory import keep_freed_memory
 from stages._core.params import parse_section, read_params
 from stages._core.precision import resolve_dtype
 from stages._core.publish import publish
@@ -190,6 +191,7 @@ def make_avatar(
     photos: Sequence[Path], where: ModelFolder, seed: int, rules: ReconstructionRules, step: Step
 ) -> NewAvatar:
     """From the photos to the turntable, in memory; the avatar stands as in the first one."""
+    keep_freed_memory()
     people = fit_people(photos, where, step)
     with reading(where):
         models = load_models(where.folders, DEVICE)
@@ -252,6 +254,7 @@ def render_motion(
     for frame in render_frames(
         nets, texture.data, motion.params, body=surface.body, atlas=surface.atlas,
         rasterizer=surface.rasterizer, size=nets.config.image_size, yaw=motion.yaw,
+        dtype=resolve_dtype("auto", DEVICE),
     ):  # fmt: skip
         frames.append(frame)
         step(RENDERING, len(frames), len(motion.params))

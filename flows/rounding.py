@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dinar_models.animation import render_frames, standing, turntable
-from dinar_models.parser import build_parser, parse_images
+from dinar_models.parser import build_parser
+from dinar_models.parsing import parse_images
 from dinar_models.reconstruction import reconstruct
 from flows.model_folders import ModelFolder
 from stages._core.seeds import generator_for

@@ -18,6 +18,7 @@ from pydantic import Field
 from dinar_models.avatar import AvatarNets, over_white
 from dinar_models.body import BodyModel
 from dinar_models.cameras import crop_camera, crop_image
+from dinar_models.folding import for_inference
 from dinar_models.rasterize.base import make_rasterizer
 from dinar_models.surface import Surface
 from dinar_models.types import to_store_range
@@ -107,6 +108,7 @@ def render_shard(rows: range, *, index: pd.DataFrame, inputs: dict[str, Path], s
     }
     digests = read_body_digests(inputs["body"])
     nets = load_weights(inputs["avatar"], "avatar", AvatarNets.from_config, digests)
+    nets = for_inference(nets, torch.float32)
     body = BodyModel.load(inputs["body"])
     surface = Surface(body, Atlas.load(inputs["body"] / "atlas.npz"), make_rasterizer("embree"))
     avatars = open_store(inputs["avatars"], "avatars")

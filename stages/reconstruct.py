@@ -22,6 +22,7 @@ from dinar_models.reconstruction import (
 )
 from stages._core.cli import main
 from stages._core.digests import digest_path, work_key
+from stages._core.memory import keep_freed_memory
 from stages._core.params import StageParams
 from stages._core.precision import DtypeChoice, resolve_dtype
 from stages._core.runtime import Runtime
@@ -136,6 +137,7 @@ class _Work:
         self.people, self.inputs, self.params, self.dtype, self.device = people, inputs, params, dtype, device
 
     def __call__(self, rows: range) -> ShardResult:
+        keep_freed_memory()
         models = load_models(self.inputs, self.device)
         nets, atlas = models.nets, models.surface.atlas
         rules = self.params.rules(self.dtype)

@@ -20,6 +20,7 @@ from dinar_models.types import NeuralTexture
 from dinar_models.uv_atlas import Atlas
 from stages._core.cli import main
 from stages._core.params import StageParams
+from stages._core.precision import resolve_dtype
 from stages._core.publish import write_file
 from stages._core.runtime import Runtime
 from stages._core.stage import Paths, Stage, Summary
@@ -109,6 +110,7 @@ def animation_sections(params: ReportParams, inputs: Paths, runtime: Runtime) ->
         "atlas": Atlas.load(inputs["body"] / "atlas.npz"),
         "rasterizer": make_rasterizer("auto", runtime.device),
         "size": params.image_size,
+        "dtype": resolve_dtype("auto", runtime.device),
     }
     images = []
     for row in rows:

@@ -1,9 +1,7 @@
 """Train the latent diffusion prior on pairs of partial and merged latents (paper section 3.3)."""
 
-from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
 from diffusers.training_utils import EMAModel
 from pydantic import Field
@@ -16,11 +14,12 @@ from stages._core.params import StageParams
 from stages._core.precision import DtypeChoice, channels_last, resolve_dtype
 from stages._core.publish import publish
 from stages._core.runtime import Runtime
-from stages._core.seeds import generator_for, rng_for
+from stages._core.seeds import generator_for
 from stages._core.stage import Paths, Stage, Summary
 from stages._core.store import Store, open_store
 from stages._core.train_loop import TrainLoop, cosine_rate
 from stages._core.weights import save_weights
+from stages._data.latent_pairs import LatentPairSource
 from stages._data.offers import offered_stores
 
 
@@ -61,30 +60,13 @@ class TrainDiffusionParams(StageParams):
     dtype: DtypeChoice = "auto"
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """All pairs of one split in memory: they are small (13 channels of the latent size, float16)."""
-
-    z_partial: torch.Tensor
-    z_merged: torch.Tensor
-    mask: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.mask)
-
-    def batch(self, rows: np.ndarray, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(z_merged, z_partial, mask) of some pairs, float32."""
-        z_merged, z_partial, mask = (
-            t[rows].to(device).float() for t in (self.z_merged, self.z_partial, self.mask)
-        )
-        return z_merged, z_partial, mask
-
-
 def run(params: TrainDiffusionParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
     """Train, keep the averaged weights, and record the last validation loss."""
     offered = offered_stores(inputs["data"], params.datasets)
     stores = [open_store(part["latents"], "latents") for part in offered]
-    train, val = read_pairs(stores, "train"), read_pairs(stores, "val")
+    train, val = (
+        LatentPairSource(stores, split, seed=params.seed, batch=params.batch) for split in ("train", "val")
+    )
     if len(train) == 0:
         raise ValueError("no pair of the train split: see the reasons in the latents' rejects.parquet")
     net = channels_last(build(params, train, read_guess(stores)).to(runtime.device))
@@ -105,10 +87,9 @@ def run(params: TrainDiffusionParams, inputs: Paths, outputs: Paths, runtime: Ru
     )
     dtype = resolve_dtype(params.dtype, runtime.device)
     for step in loop:
-        rows = rng_for(params.seed, "train_diffusion", step).integers(0, len(train), params.batch)
         generator = generator_for(params.seed, "train_diffusion noise", step, device=runtime.device)
         with torch.autocast(runtime.device, dtype, enabled=dtype != torch.float32):
-            loss = net.train().loss(*train.batch(rows, runtime.device), generator=generator).mean()
+            loss = net.train().loss(*train.step(step).to(runtime.device), generator=generator).mean()
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.unet.parameters(), 1.0)
@@ -126,12 +107,13 @@ def run(params: TrainDiffusionParams, inputs: Paths, outputs: Paths, runtime: Ru
     return {"pairs": len(train), "steps": params.steps, "loss": round(loop.history[-1]["loss"], 4)}
 
 
-def build(params: TrainDiffusionParams, train: Pairs, guess: Guess) -> LatentDiffusion:
-    """The net with the training latents' statistics."""
+def build(params: TrainDiffusionParams, train: LatentPairSource, guess: Guess) -> LatentDiffusion:
+    """The net with the training latents' statistics, taken from a few thousand of them."""
     torch.manual_seed(params.seed)
-    net = LatentDiffusion(configure(params, train.mask.shape[-1], guess))
+    some = train.first_window()
+    net = LatentDiffusion(configure(params, some.mask.shape[-1], guess))
     if params.standardise:
-        net.set_statistics(train.z_merged.float(), train.z_partial.float())
+        net.set_statistics(some.z_merged, some.z_partial)
     return net
 
 
@@ -147,24 +129,15 @@ def configure(params: TrainDiffusionParams, latent_size: int, guess: Guess) -> D
     )
 
 
-def read_pairs(stores: list[Store], split: str) -> Pairs:
-    """The valid pairs of one split of all data sets."""
-    columns = []
-    for name in ("z_partial", "z_merged", "mask"):
-        columns.append(torch.cat([torch.from_numpy(s.read(name, s.ok_rows(split))) for s in stores]))
-    return Pairs(*columns)
-
-
 @torch.no_grad()
 def validation_loss(
-    net: LatentDiffusion, ema: EMAModel, val: Pairs, params: TrainDiffusionParams, device: str
+    net: LatentDiffusion, ema: EMAModel, val: LatentPairSource, params: TrainDiffusionParams, device: str
 ) -> float:
     """Loss of the averaged weights on fixed pairs, timesteps and noise."""
     ema.store(net.unet.parameters())
     ema.copy_to(net.unet.parameters())
-    rows = rng_for(params.seed, "train_diffusion val").integers(0, len(val), 64)
     generator = generator_for(params.seed, "train_diffusion val noise", device=device)
-    loss = net.eval().loss(*val.batch(rows, device), generator=generator).mean()
+    loss = net.eval().loss(*val.fixed(64).to(device), generator=generator).mean()
     ema.restore(net.unet.parameters())
     return float(loss)
 

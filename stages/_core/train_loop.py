@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from stages._core.memory import keep_freed_memory
 from stages._core.progress import progress
 from stages._core.runtime import Runtime
 
@@ -58,6 +59,7 @@ class TrainLoop:
         state: Mapping[str, Stateful],
         log_every: int = 20,
     ) -> None:
+        keep_freed_memory()
         self.name, self.work, self.steps = name, work, steps
         self.checkpoint_every, self.log_every = checkpoint_every, log_every
         self.runtime, self.state = runtime, dict(state)

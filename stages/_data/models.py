@@ -51,7 +51,8 @@ def load_models(folders: Mapping[str, Path], device: str) -> AvatarModels:
     judge = None
     if (avatar / "discriminator.json").is_file():
         judge = load_weights(avatar, "discriminator", Discriminator.from_config, digests).to(device)
-    return AvatarModels(nets, vqgan, diffusion.to(device), load_surface(body, device), judge)
+    networks = (channels_last(vqgan), channels_last(diffusion.to(device)))
+    return AvatarModels(nets, *networks, load_surface(body, device), judge)
 
 
 def build_critics(rules: ReconstructionRules, models: AvatarModels, weights: Path | None) -> Critics:

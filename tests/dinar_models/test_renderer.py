@@ -4,10 +4,19 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dinar_models.losses import dice
-from dinar_models.renderer import ConvBlock, Head, Renderer, ResidualBlock, mask_prior, spread_colours
+from dinar_models.renderer import (
+    ConvBlock,
+    Head,
+    Renderer,
+    ResidualBlock,
+    box_mean,
+    mask_prior,
+    spread_colours,
+)
 from dinar_models.types import NeuralTexture
 
 
@@ -90,6 +99,21 @@ def test_a_spread_colour_is_the_mean_of_those_around() -> None:
     filled[..., 0] = filled[..., 4] = 1.0
     colours, _ = spread_colours(rgb, filled)
     torch.testing.assert_close(colours[0, 0, 0], torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0]))
+
+
+@pytest.mark.parametrize("reach", [1, 4, 12])
+def test_box_means_and_their_gradients_are_those_of_pooling(reach: int) -> None:
+    """A square larger than the image too; 0 and 1 stay exact, as the masks need it."""
+    x = random(2, 3, 20, 9).requires_grad_()
+    pooled = F.avg_pool2d(x, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)
+    means = box_mean(x, reach)
+    torch.testing.assert_close(means, pooled, atol=1e-5, rtol=1e-5)
+    weight = random(2, 3, 20, 9, seed=6)
+    gradients = [torch.autograd.grad(y, x, weight)[0] for y in (means, pooled)]
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-5)
+    mask = torch.zeros(1, 1, 40, 40)
+    mask[..., :3] = 1
+    assert torch.equal(box_mean(mask, reach) > 0, F.max_pool2d(mask, 2 * reach + 1, 1, reach) > 0)
 
 
 def test_skip_mixes_the_nets_own_colour_by_the_fourth_output() -> None:

@@ -1,6 +1,7 @@
 """StyleGAN2's layers against filters worked out by hand and against modulation of the weights themselves."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from dinar_models.stylegan2 import (
     Activation,
     Blur,
     ConvLayer,
+    Downsample,
     EqualConv2d,
     EqualLinear,
     ModulatedConv2d,
@@ -81,10 +83,66 @@ def test_gain_multiplies_weights_and_bias() -> None:
 def test_blur_of_an_impulse() -> None:
     image = torch.zeros(1, 2, 5, 5)
     image[0, 1, 2, 2] = 64.0
-    blurred = Blur((2, 1))(image)
+    blurred = Blur(2)(image)
     line = torch.tensor([1.0, 3, 3, 1])
     torch.testing.assert_close(blurred[0, 1, 1:5, 1:5], line[:, None] * line)
     assert blurred[0, 0].eq(0).all()
+
+
+def zeros_between(x: Tensor) -> Tensor:
+    """Upsampling as the paper says it: zeros between pixels, two and one around, filter, gain 4."""
+    b, c, h, w = x.shape
+    spaced = x.new_zeros(b, c, h, 2, w, 2)
+    spaced[:, :, :, 0, :, 0] = x
+    line = torch.tensor([1.0, 3, 3, 1], dtype=x.dtype) / 4
+    kernel = (line[:, None] * line).expand(c, 1, 4, 4)
+    return F.conv2d(F.pad(spaced.view(b, c, 2 * h, 2 * w), (2, 1, 2, 1)), kernel, groups=c)
+
+
+def every_second_pixel(x: Tensor) -> Tensor:
+    """Downsampling: one pixel of zeros around, filter, and half of the pixels thrown away."""
+    line = torch.tensor([1.0, 3, 3, 1], dtype=x.dtype) / 8
+    kernel = (line[:, None] * line).expand(x.shape[1], 1, 4, 4)
+    return F.conv2d(F.pad(x, (1, 1, 1, 1)), kernel, groups=x.shape[1])[..., ::2, ::2]
+
+
+RESAMPLING = [(Upsample, zeros_between), (Downsample, every_second_pixel)]
+
+
+@pytest.mark.parametrize(("layer", "reference"), RESAMPLING)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_resampling_and_its_gradient_are_those_of_the_definition(
+    layer: type[nn.Module], reference: Callable[[Tensor], Tensor], layout: torch.memory_format
+) -> None:
+    x = random(2, 3, 6, 10).contiguous(memory_format=layout).requires_grad_()
+    out, expected = layer()(x), reference(x)
+    torch.testing.assert_close(out, expected)
+    weight = random(*out.shape, seed=1)
+    gradients = [torch.autograd.grad(y, x, weight)[0] for y in (out, expected)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize(("layer", "reference"), RESAMPLING)
+def test_resampling_is_differentiated_twice(
+    layer: type[nn.Module], reference: Callable[[Tensor], Tensor]
+) -> None:
+    """As the penalty on gradients needs it."""
+    x = random(1, 2, 4, 4).double().requires_grad_()
+    resample = layer().double()
+    assert torch.autograd.gradgradcheck(lambda x: resample(x).square(), x)
+    torch.testing.assert_close(resample(x), reference(x))
+
+
+@pytest.mark.parametrize(("layer", "reference"), RESAMPLING)
+def test_resampling_in_bf16_stays_in_bf16(
+    layer: type[nn.Module], reference: Callable[[Tensor], Tensor]
+) -> None:
+    x = random(1, 2, 8, 8).bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer()(x)
+    (gradient,) = torch.autograd.grad(out, x, torch.ones_like(out))
+    assert out.dtype == gradient.dtype == torch.bfloat16
+    torch.testing.assert_close(out.float(), reference(x.float()), atol=0.02, rtol=0.01)
 
 
 def test_upsampling_by_hand_moves_nothing() -> None:
