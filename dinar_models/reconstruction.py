@@ -110,15 +110,19 @@ def read_photos(
     image_size: int,
     texture_size: int,
     rules: SampleRules = SAMPLE_RULES,
+    occlusion: bool = True,
 ) -> PhotoInputs:
-    """Crop photos around their people and read them into partial textures at the photos' own resolution."""
+    """Crop photos around their people and read them into partial textures at the photos' own resolution.
+
+    `occlusion` leaves out the outlines of limbs in front of the body (paper section 3.5).
+    """
     colour = torch.from_numpy(rgb).permute(0, 3, 1, 2).float() / 255
     cover = torch.from_numpy(mask).float()[:, None] / 255
     small = crop_image(colour, crop, image_size, fill=1.0)
     alpha = crop_image(cover, crop, image_size, fill=0.0).clamp(0, 1)
     near = crop_camera(camera, crop, image_size)
-    samples = [_sample(colour[[i]], cover[[i], 0], camera.select(i), params.select([i]), surface, texture_size, rules)
-               for i in range(len(params))]  # fmt: skip
+    samples = [_sample(colour[[i]], cover[[i], 0], camera.select(i), params.select([i]), surface, texture_size, rules,
+                       occlusion) for i in range(len(params))]  # fmt: skip
     return PhotoInputs(
         rgb=(2 * small - 1) * alpha - (1 - alpha),
         target=over_white(2 * small - 1, alpha),
@@ -139,13 +143,16 @@ def _sample(
     surface: Surface,
     size: int,
     rules: SampleRules,
+    occlusion: bool,
 ) -> TextureSample:
-    """The partial texture of one photo, outlines of overlapping limbs left out (paper section 3.5)."""
+    """The partial texture of one photo."""
     tables = surface.atlas.tables(size * SUPERSAMPLE)
     vertices = surface.body(params).vertices
     fragments = surface.rasterizer.rasterize(vertices, surface.body.faces, camera)
-    uv = uv_raster(fragments, torch.from_numpy(surface.atlas.corner_uv))
-    blocked = occlusion_contours(uv, torch.from_numpy(tables.limb_colour))
+    blocked = None
+    if occlusion:
+        uv = uv_raster(fragments, torch.from_numpy(surface.atlas.corner_uv))
+        blocked = occlusion_contours(uv, torch.from_numpy(tables.limb_colour))
     return sample_texture(
         rgb, mask, vertices, surface.body.faces, camera, Texels.of(tables), fragments,
         blocked=blocked, rules=rules, supersample=SUPERSAMPLE,
@@ -154,8 +161,8 @@ def _sample(
 
 def reconstruct(
     nets: AvatarNets,
-    vqgan: VQGAN,
-    diffusion: LatentDiffusion,
+    vqgan: VQGAN | None,
+    diffusion: LatentDiffusion | None,
     inputs: PhotoInputs,
     atlas: Atlas,
     rules: ReconstructionRules,
@@ -163,17 +170,16 @@ def reconstruct(
     generator: torch.Generator,
     progress: Step = lambda what, done, total: None,
 ) -> Reconstruction:
-    """Complete, colour-match, composite and tune the textures of B people."""
+    """Complete, colour-match, composite and tune the textures of B people.
+
+    Without `vqgan` and `diffusion` nothing is completed: hidden texels are left to the renderer.
+    """
     tables = atlas.tables(inputs.sample.rgb.shape[-1])
-    island = torch.from_numpy(tables.island_mask)
-    with torch.no_grad():
-        with rules.autocast(inputs.rgb.device):
-            partial = partial_texture(nets, inputs, generator)
-            decoded = complete(vqgan, diffusion, partial, tables, rules, generator, progress)
-        if rules.adjust_colour:
-            decoded = adjust_colour(decoded, partial)
-        data, coverage = composite(decoded.data, partial.data, inputs.sample.filled, island)
-    texture = NeuralTexture(data)
+    with torch.no_grad(), rules.autocast(inputs.rgb.device):
+        partial = partial_texture(nets, inputs, generator)
+    texture, coverage = partial, inputs.sample.filled
+    if vqgan is not None and diffusion is not None:
+        texture, coverage = fill_hidden(vqgan, diffusion, partial, tables, rules, generator, progress)
     if rules.tune_steps:
         keep = torch.maximum(coverage, torch.from_numpy(tables.eyes_hands) * inputs.sample.filled)
         texture = tune_colours(nets, texture, inputs, keep, rules, generator, progress)
@@ -185,6 +191,30 @@ def partial_texture(nets: AvatarNets, inputs: PhotoInputs, generator: torch.Gene
     generated = nets.generate(inputs.rgb, inputs.mask, generator).float()
     sample = inputs.sample
     return NeuralTexture.assemble(generated, sample.rgb, sample.sampled[:, None], sample.filled[:, None])
+
+
+@torch.no_grad()
+def fill_hidden(
+    vqgan: VQGAN,
+    diffusion: LatentDiffusion,
+    partial: NeuralTexture,
+    tables: AtlasTables,
+    rules: ReconstructionRules,
+    generator: torch.Generator,
+    progress: Step = lambda what, done, total: None,
+) -> tuple[NeuralTexture, Float[Tensor, "b t t"]]:
+    """The partial texture where something was seen, a sample of the diffusion elsewhere (eq. 6).
+
+    Returns:
+        The complete texture, and the weight of `partial` in it.
+    """
+    with rules.autocast(partial.data.device):
+        decoded = complete(vqgan, diffusion, partial, tables, rules, generator, progress)
+    if rules.adjust_colour:
+        decoded = adjust_colour(decoded, partial)
+    island = torch.from_numpy(tables.island_mask)
+    data, coverage = composite(decoded.data, partial.data, partial.filled[:, 0], island)
+    return NeuralTexture(data), coverage
 
 
 def complete(

@@ -1,4 +1,7 @@
-"""One-shot avatars of held-out people: one front view each → complete neural texture (paper section 3.4)."""
+"""One-shot avatars of held-out people: one front view each → complete neural texture (paper section 3.4).
+
+Without autoencoder and diffusion what the photo hides is left to the renderer.
+"""
 
 import itertools
 from collections.abc import Iterator
@@ -45,6 +48,9 @@ class ReconstructParams(StageParams):
     seed: int
     datasets: list[str] = Field(description="data sets whose held-out people are reconstructed")
     splits: tuple[Literal["gate", "test"], ...] = Field(("gate", "test"), description="held-out splits")
+    occlusion_contours: bool = Field(
+        True, description="leave out the outlines of limbs in front of the body (paper, section 3.5)"
+    )
     steps: int = Field(25, ge=1, le=1000, description="steps of the diffusion sampler")
     sampler: Literal["ddim", "dpm++"] = Field("dpm++", description="the published code: ddim, 200 steps")
     clamp_known: bool = Field(False, description="put the noised partial latent where it is known (RePaint)")
@@ -66,6 +72,8 @@ class ReconstructParams(StageParams):
 
 def run(params: ReconstructParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
     """Reconstruct every held-out person from the front view of the first scan."""
+    if ("vqgan" in inputs) != ("diffusion" in inputs):
+        raise ValueError("vqgan and diffusion complete textures together: give both, or neither")
     people = pd.concat([front_views(name, inputs, params) for name in params.datasets], ignore_index=True)
     if people.empty:
         raise ValueError(
@@ -80,7 +88,7 @@ def run(params: ReconstructParams, inputs: Paths, outputs: Paths, runtime: Runti
         sizes={"T": nets.config.texture_size},
         attrs={**params.model_dump(mode="json"), "dtype": str(dtype), **read_body_digests(inputs["body"])},
         shard_rows=PEOPLE_PER_SHARD,
-        work=_Work(people, dict(inputs), params.seed, params.rules(dtype), runtime.device),
+        work=_Work(people, dict(inputs), params, dtype, runtime.device),
         runtime=runtime,
         key=work_key(params, inputs.values()),
         max_reject_ratio=params.max_reject_ratio,
@@ -107,11 +115,12 @@ class _Work:
         self,
         people: pd.DataFrame,
         inputs: dict[str, Path],
-        seed: int,
-        rules: ReconstructionRules,
+        params: ReconstructParams,
+        dtype: torch.dtype,
         device: str,
     ) -> None:
-        self.people, self.inputs, self.seed, self.rules, self.device = people, inputs, seed, rules, device
+        self.people, self.inputs, self.params, self.device = people, inputs, params, device
+        self.rules = params.rules(dtype)
 
     def __call__(self, rows: range) -> ShardResult:
         models = load_models(self.inputs, self.device)
@@ -122,7 +131,7 @@ class _Work:
             places = (lines.index - rows.start).tolist()
             photos, bodies = self._photos(dataset, lines, models)
             names = lines["subject"].tolist()
-            generator = generator_for(self.seed, "reconstruct", *names, device=self.device)
+            generator = generator_for(self.params.seed, "reconstruct", *names, device=self.device)
             made = reconstruct(
                 nets, models.vqgan, models.diffusion, photos, atlas, self.rules, generator=generator,
             )  # fmt: skip
@@ -164,6 +173,7 @@ class _Work:
             surface=models.surface,
             image_size=models.nets.config.image_size,
             texture_size=models.nets.config.texture_size,
+            occlusion=self.params.occlusion_contours,
         )
         return photos, bodies
 
@@ -184,7 +194,7 @@ def _empty(people: int, size: int) -> dict[str, np.ndarray]:
 STAGE = Stage(
     "reconstruct",
     ReconstructParams,
-    inputs=("views.*", "parsing.*", "bodies_single.*", "body", "avatar", "vqgan", "diffusion"),
+    inputs=("views.*", "parsing.*", "bodies_single.*", "body", "avatar", "vqgan?", "diffusion?"),
     outputs=("avatars",),
     run=run,
 )

@@ -21,27 +21,31 @@ class AvatarModels:
 
     Attributes:
         nets: the fine-tuned ones.
-        vqgan, diffusion: what completes their textures.
+        vqgan, diffusion: what completes their textures; None where the folders hold no such weights.
         surface: the body that wears them.
     """
 
     nets: AvatarNets
-    vqgan: VQGAN
-    diffusion: LatentDiffusion
+    vqgan: VQGAN | None
+    diffusion: LatentDiffusion | None
     surface: Surface
 
 
 def load_models(folders: Mapping[str, Path], device: str) -> AvatarModels:
-    """Load everything from the folders `body`, `avatar`, `vqgan` and `diffusion`.
+    """Load everything from the folders `body`, `avatar`, and `vqgan` and `diffusion` where they are named.
 
     Raises:
         WeightsError: naming what is missing or was trained for another body.
     """
     digests = read_body_digests(folders["body"])
     nets = load_nets(folders["avatar"], folders["body"], device)
-    vqgan = load_weights(folders["vqgan"], "vqgan", VQGAN.from_config, digests).to(device)
-    diffusion = load_weights(folders["diffusion"], "diffusion", LatentDiffusion.from_config, digests)
-    return AvatarModels(nets, vqgan, diffusion.to(device), load_surface(folders["body"], device))
+    vqgan, diffusion = None, None
+    if "vqgan" in folders:
+        vqgan = load_weights(folders["vqgan"], "vqgan", VQGAN.from_config, digests).to(device)
+    if "diffusion" in folders:
+        diffusion = load_weights(folders["diffusion"], "diffusion", LatentDiffusion.from_config, digests)
+        diffusion.to(device)
+    return AvatarModels(nets, vqgan, diffusion, load_surface(folders["body"], device))
 
 
 def load_nets(avatar: Path, body: Path, device: str) -> AvatarNets:
