@@ -3,7 +3,10 @@
 Steps alternate between raw textures, as in the training before, and textures such as reconstruct makes: raw
 where the photo shows the body, elsewhere through the autoencoder (eq. 6). The texture merged over the other
 views stands in for what the diffusion will complete. The discriminator goes on learning.
+Without an autoencoder all textures are raw: as many steps more for a model that completes nothing.
 """
+
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool
@@ -49,9 +52,8 @@ def run(params: FinetuneAvatarParams, inputs: Paths, outputs: Paths, runtime: Ru
     """Train the renderer; encoder, generator and autoencoder stay, so that latents keep their meaning."""
     digests = read_body_digests(inputs["body"])
     nets = channels_last(load_weights(inputs["avatar"], "avatar", AvatarNets.from_config, digests))
-    vqgan = channels_last(load_weights(inputs["vqgan"], "vqgan", VQGAN.from_config, digests))
+    vqgan = load_vqgan(inputs.get("vqgan"), digests, runtime.device)
     nets.to(runtime.device).requires_grad_(False).renderer.requires_grad_(True)
-    vqgan.to(runtime.device).requires_grad_(False)
     optimiser = torch.optim.Adam(nets.renderer.parameters(), lr=params.rate, betas=(0.0, 0.99))
     average = Averaged(nets, params.ema)
     dtype = resolve_dtype(params.dtype, runtime.device)
@@ -68,17 +70,19 @@ def run(params: FinetuneAvatarParams, inputs: Paths, outputs: Paths, runtime: Ru
         runtime=runtime,
         state={"nets": nets, "optimiser": optimiser, "average": average, **objective.state},
     )
-    rules = PairRules(params.seed, params.image_size, params.batch, turnover=params.turnover, merged=True)
+    rules = PairRules(
+        params.seed, params.image_size, params.batch, turnover=params.turnover, merged=vqgan is not None
+    )
     source = PairSource(inputs, params.datasets, "train", rules)
     tables = Atlas.load(inputs["body"] / "atlas.npz").tables(nets.config.texture_size)
     island = torch.from_numpy(tables.island_mask).to(runtime.device)
     for step, pairs in zip(loop, pair_batches(source, range(loop.start, params.steps), runtime), strict=True):
         generator = generator_for(params.seed, "finetune_avatar noise", step, device=runtime.device)
-        kind = "raw" if step % 2 else "completed"
+        kind = "raw" if step % 2 or vqgan is None else "completed"
         with autocast(runtime.device, dtype):
             with torch.no_grad():
                 texture = neural_texture(nets.eval(), pairs, generator)
-                if kind == "completed":
+                if vqgan is not None and kind == "completed":
                     texture = completed(texture, vqgan, pairs, island)
             nets.renderer.train()
             made = render(nets, texture, pairs)
@@ -96,6 +100,14 @@ def run(params: FinetuneAvatarParams, inputs: Paths, outputs: Paths, runtime: Ru
     return {"people": len(source), "steps": params.steps}
 
 
+def load_vqgan(folder: Path | None, digests: dict[str, str], device: str) -> VQGAN | None:
+    """The trained autoencoder, not to be changed, or None."""
+    if folder is None:
+        return None
+    vqgan = channels_last(load_weights(folder, "vqgan", VQGAN.from_config, digests))
+    return vqgan.to(device).requires_grad_(False)
+
+
 def completed(
     partial: NeuralTexture, vqgan: VQGAN, pairs: Pairs, island: Bool[Tensor, "t t"]
 ) -> NeuralTexture:
@@ -108,7 +120,7 @@ def completed(
 STAGE = Stage(
     "finetune_avatar",
     FinetuneAvatarParams,
-    inputs=("data", "body", "avatar", "vqgan", "weights?"),
+    inputs=("data", "body", "avatar", "vqgan?", "weights?"),
     outputs=("avatar",),
     run=run,
 )
