@@ -53,4 +53,4 @@ graph: $(STAMP)  ## write the code dependencies of dvc.yaml anew
 	@dinar graph sync
 
 clean:  ## remove everything that can be made again (not the environment)
-	rm -rf data/stores data/offers data/models data/reports data/.work data/.runs data/raw/synthetic data/raw/synthetic_truth
+	rm -rf data/stores data/offers data/models data/ablation data/reports data/.work data/.runs data/raw/synthetic data/raw/synthetic_truth
