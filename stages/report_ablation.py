@@ -54,19 +54,19 @@ class ReportAblationParams(StageParams):
 
 
 def run(params: ReportAblationParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
-    """Read what was measured of every seed and variant; write the page, and the tables as JSON."""
-    variants = dict.fromkeys([row.variant for row in ROWS] + [prior.variant for prior in PRIORS])
+    """Read what was measured of every seed and case; write the page, and the tables as JSON."""
+    cases = dict.fromkeys([row.case for row in ROWS] + [prior.case for prior in PRIORS])
     measured = {
         name: [read_json(inputs["measured"] / f"{seed}-{name}" / "metrics.json") for seed in params.seeds]
-        for name in variants
+        for name in cases
     }
     drawn = {
         name: [read_json(inputs["draws"] / f"{seed}-{name}" / "diversity.json") for seed in params.seeds]
-        for name in dict.fromkeys(prior.variant for prior in PRIORS if prior.draws)
+        for name in dict.fromkeys(prior.case for prior in PRIORS if prior.draws)
     }
     shown = {
         name: open_store(inputs["measured"] / f"{params.seeds[0]}-{name}" / "renders", "renders")
-        for name in variants
+        for name in cases
     }
     sections = [
         rows_section(measured, len(params.seeds)),
@@ -79,7 +79,7 @@ def run(params: ReportAblationParams, inputs: Paths, outputs: Paths, runtime: Ru
     write_file(outputs["page"], render_page(TITLE, sections))
     table = summary_table(measured, drawn)
     write_file(outputs["table"], json.dumps(table, indent=1) + "\n")
-    return {"seeds": len(params.seeds), "variants": len(variants)}
+    return {"seeds": len(params.seeds), "cases": len(cases)}
 
 
 def rows_section(measured: dict[str, list[Table]], seeds: int) -> Section:
@@ -87,7 +87,7 @@ def rows_section(measured: dict[str, list[Table]], seeds: int) -> Section:
     heads = [f"same view, {name}" for name in METRICS] + ["paper MS-SSIM", "paper PSNR", "paper LPIPS"]
     table: list[list[Any]] = [["texture and steps", *heads, *(f"novel view, {name}" for name in METRICS)]]
     for row in ROWS:
-        same, novel = (view_means(measured[row.variant], v, METRICS) for v in ("same_view", "novel_view"))
+        same, novel = (view_means(measured[row.case], v, METRICS) for v in ("same_view", "novel_view"))
         table.append([row.title, *map(str, same.values()), *row.paper, *map(str, novel.values())])
     return Section("The paper's table 2", TABLE_TEXT.format(seeds=seeds), table)
 
@@ -107,20 +107,20 @@ def priors_section(measured: dict[str, list[Table]], drawn: dict[str, list[Table
 def prior_means(prior: Prior, measured: dict[str, list[Table]]) -> dict[str, Mean]:
     """Novel views of one prior."""
     view = "novel_view" if prior.method == "avatar" else prior.method
-    return view_means(measured[prior.variant], view, PRIOR_METRICS)
+    return view_means(measured[prior.case], view, PRIOR_METRICS)
 
 
 def diversity(prior: Prior, drawn: dict[str, list[Table]]) -> dict[str, Mean]:
     """How much its samples differ; fillings are functions of the photo."""
     if not prior.draws:
         return {"perceptual": Mean(0.0), "colour": Mean(0.0)}
-    return {key: Mean.of([t[key] for t in drawn[prior.variant]]) for key in ("perceptual", "colour")}
+    return {key: Mean.of([t[key] for t in drawn[prior.case]]) for key in ("perceptual", "colour")}
 
 
 def rows_pictures(shown: dict[str, Store], people: int) -> Section:
     """The photo's view and the back, by every row of table 2."""
     text = "Above: photo, then every row of the table in that view. Below: the true back, then every row's."
-    stores = [shown[row.variant] for row in ROWS]
+    stores = [shown[row.case] for row in ROWS]
     return Section(
         "Every row's avatars", text, images=list(_sheets(stores, ["avatar"] * len(stores), people))
     )
@@ -131,7 +131,7 @@ def priors_pictures(shown: dict[str, Store], people: int) -> Section:
     text = (
         f"Truth, then: {'; '.join(prior.title for prior in PRIORS)}. Above the photo's view, below the back."
     )
-    stores, methods = [shown[prior.variant] for prior in PRIORS], [prior.method for prior in PRIORS]
+    stores, methods = [shown[prior.case] for prior in PRIORS], [prior.method for prior in PRIORS]
     return Section("Every prior's completions", text, images=list(_sheets(stores, methods, people)))
 
 
@@ -140,7 +140,7 @@ def draws_pictures(folder: Path, params: ReportAblationParams) -> Section:
     images = []
     for prior in PRIORS:
         if prior.draws:
-            strips = sorted((folder / f"{params.seeds[0]}-{prior.variant}").glob("*.png"))[: params.people]
+            strips = sorted((folder / f"{params.seeds[0]}-{prior.case}").glob("*.png"))[: params.people]
             backs = [np.asarray(Image.open(strip)) for strip in strips]
             images.append((prior.title, pictures.png_uri(np.concatenate(backs))))
     return Section("Samples of the same photo", "A line for each person, seen from the back.", images=images)
@@ -149,13 +149,11 @@ def draws_pictures(folder: Path, params: ReportAblationParams) -> Section:
 def summary_table(measured: dict[str, list[Table]], drawn: dict[str, list[Table]]) -> Table:
     """The means and spreads of both tables, for whoever reads them by machine."""
     rows = {
-        row.variant: {
-            v: _plain(view_means(measured[row.variant], v, METRICS)) for v in ("same_view", "novel_view")
-        }
+        row.case: {v: _plain(view_means(measured[row.case], v, METRICS)) for v in ("same_view", "novel_view")}
         for row in ROWS
     }
     priors = {
-        f"{prior.variant}.{prior.method}": {
+        f"{prior.case}.{prior.method}": {
             "novel_view": _plain(prior_means(prior, measured)),
             "diversity": _plain(diversity(prior, drawn)),
         }

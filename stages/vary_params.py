@@ -1,7 +1,7 @@
-"""One params file for each seed and variant of an ablation, complete and checked as params.yaml is.
+"""One params file for each seed and case of an ablation, complete and checked as params.yaml is.
 
-A variant says what it changes, section by section; all else is common. So a run differs from another in what the
-variant names and in nothing else, and a mistake in any of them stops the ablation before anything is trained.
+A case says what it changes, section by section; all else is common. So a run differs from another in what the
+case names and in nothing else, and a mistake in any of them stops the ablation before anything is trained.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from stages._core.runtime import Runtime
 from stages._core.stage import Paths, Stage, Summary
 
 BASE = "base"
-"""Name of the file without a variant, for what all runs share."""
+"""Name of the file without a case, for what all runs share."""
 
 Changes = dict[str, dict[str, Any]]
 """Section → key → value."""
@@ -26,8 +26,8 @@ Changes = dict[str, dict[str, Any]]
 class VaryParamsParams(StageParams):
     """The runs."""
 
-    seeds: list[int] = Field(min_length=1, description="each variant runs once with each")
-    variants: dict[str, Changes] = Field(description="name of a variant → what it changes in which section")
+    seeds: list[int] = Field(min_length=1, description="each case runs once with each")
+    cases: dict[str, Changes] = Field(description="name of a case → what it changes in which section")
 
     @field_validator("seeds")
     @classmethod
@@ -36,12 +36,12 @@ class VaryParamsParams(StageParams):
             raise ValueError("a seed is named twice")
         return seeds
 
-    @field_validator("variants")
+    @field_validator("cases")
     @classmethod
-    def _no_base(cls, variants: dict[str, Changes]) -> dict[str, Changes]:
-        if BASE in variants:
-            raise ValueError(f"{BASE!r} is the name of what all variants share")
-        return variants
+    def _no_base(cls, cases: dict[str, Changes]) -> dict[str, Changes]:
+        if BASE in cases:
+            raise ValueError(f"{BASE!r} is the name of what all cases share")
+        return cases
 
 
 def run(params: VaryParamsParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
@@ -50,19 +50,19 @@ def run(params: VaryParamsParams, inputs: Paths, outputs: Paths, runtime: Runtim
     common.pop(STAGE.name, None)
     texts = {BASE: checked(common, params.seeds[0], BASE, {})}
     for seed in params.seeds:
-        for name, changes in params.variants.items():
+        for name, changes in params.cases.items():
             texts[f"{seed}-{name}"] = checked(common, seed, name, changes)
     with publish(outputs["runs"]) as folder:
         for name, text in texts.items():
             (folder / f"{name}.yaml").write_text(text)
-    return {"seeds": len(params.seeds), "variants": len(params.variants)}
+    return {"seeds": len(params.seeds), "cases": len(params.cases)}
 
 
 def checked(common: dict[str, Any], seed: int, name: str, changes: Changes) -> str:
     """The params of one run as YAML.
 
     Raises:
-        ParamsError: naming the variant and each wrong section, key, type or range.
+        ParamsError: naming the case and each wrong section, key, type or range.
     """
     values = {**common, "seed": seed}
     for section, content in changes.items():
@@ -71,7 +71,7 @@ def checked(common: dict[str, Any], seed: int, name: str, changes: Changes) -> s
     try:
         check_all(values, sections)
     except ParamsError as error:
-        raise ParamsError(f"variant {name}:\n{error}") from None
+        raise ParamsError(f"case {name}:\n{error}") from None
     return str(yaml.safe_dump(values, sort_keys=False))
 
 

@@ -60,8 +60,8 @@ def write_params(root: Path, tune_steps: int) -> None:
     for section, changes in SMALL.items():
         values[section] |= changes
     values["vary_params"]["seeds"] = values["report_ablation"]["seeds"] = [3]
-    for variant in ("tuning", "full_noise", "regression"):
-        values["vary_params"]["variants"][variant]["reconstruct"]["tune_steps"] = tune_steps
+    for case in ("tuning", "full_noise", "regression"):
+        values["vary_params"]["cases"][case]["reconstruct"]["tune_steps"] = tune_steps
     (root / PARAMS).write_text(yaml.safe_dump(values, sort_keys=False))
 
 
@@ -84,7 +84,7 @@ def test_from_stores_to_the_page_and_only_what_changed_again(project: Path) -> N
     assert len(ran) == len(set(ran)) > 30
     table = json.loads((project / "data/reports/ablation.json").read_text())
     for row in ROWS:
-        assert table["rows"][row.variant]["same_view"]["psnr"]["mean"] > 0
+        assert table["rows"][row.case]["same_view"]["psnr"]["mean"] > 0
     assert len(table["priors"]) == len(PRIORS)
     assert table["priors"]["regression.avatar"]["diversity"]["perceptual"]["mean"] < 1e-6
     assert table["priors"]["full_noise.avatar"]["diversity"]["perceptual"]["mean"] > 1e-6

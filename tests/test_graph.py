@@ -92,13 +92,13 @@ def test_the_ablation_trains_on_offers_alone(module: str):
         assert "single" not in " ".join(maker.paths("input").values())
 
 
-def test_the_ablation_runs_every_variant_that_it_has_and_no_other():
-    """Each command reads the params of its own variant."""
-    variants = read_params(graph.ABLATION_YAML.parent / "params.yaml")["vary_params"]["variants"]
+def test_the_ablation_runs_every_case_that_it_has_and_no_other():
+    """Each command reads the params of its own case."""
+    cases = read_params(graph.ABLATION_YAML.parent / "params.yaml")["vary_params"]["cases"]
     document, entries = graph.read_graph(graph.ABLATION_YAML)
     named = set()
     for entry in entries:
         lists = dict(document["stages"][entry.name].get("matrix", {}))
         fixed = re.search(r"/params/\$\{item\.seed\}-(\w+)\.yaml", entry.body["cmd"])
-        named |= {*lists.get("variant", [])} | ({fixed[1]} if fixed else set())
-    assert named == set(variants)
+        named |= {*lists.get("case", [])} | ({fixed[1]} if fixed else set())
+    assert named == set(cases)

@@ -16,13 +16,13 @@ class Row:
     """One row of table 2.
 
     Attributes:
-        variant: its name among the runs.
+        case: its name among the runs.
         title: what the paper calls it.
         paper: the paper's MS-SSIM, PSNR and LPIPS.
         before: the rows that it is compared with: what it adds to.
     """
 
-    variant: str
+    case: str
     title: str
     paper: tuple[float, float, float]
     before: tuple[str, ...] = ()
@@ -43,13 +43,13 @@ class Prior:
     """One way to complete a texture.
 
     Attributes:
-        variant: the run that measured it.
+        case: the run that measured it.
         method: where in that run's metrics it stands.
         draws: whether it draws samples at all.
     """
 
     title: str
-    variant: str
+    case: str
     method: str = "avatar"
     draws: bool = True
 
@@ -87,7 +87,7 @@ class Mean:
 
 
 def view_means(measured: Sequence[Table], view: str, metrics: Sequence[str]) -> dict[str, Mean]:
-    """One variant's metrics over its seeds: `same_view`, `novel_view`, or a baseline's name."""
+    """One case's metrics over its seeds: `same_view`, `novel_view`, or a baseline's name."""
     tables = [table_of(m, view) for m in measured]
     return {name: Mean.of([t.get(name) for t in tables]) for name in metrics}
 
@@ -103,12 +103,12 @@ def steps(measured: Mapping[str, Sequence[Table]]) -> list[list[Any]]:
     lines: list[list[Any]] = [["step"]]
     for name in METRICS:
         lines[0] += [f"Δ {name}", "paper", "direction"]
-    by_name = {row.variant: row for row in ROWS}
+    by_name = {row.case: row for row in ROWS}
     for row in ROWS:
         for before in row.before:
             line: list[Any] = [f"{by_name[before].title} → {row.title}"]
             for name, new, old in zip(METRICS, row.paper, by_name[before].paper, strict=True):
-                mine = difference(measured[row.variant], measured[before], name)
+                mine = difference(measured[row.case], measured[before], name)
                 line += [str(mine), f"{new - old:+.4f}", direction(mine, new - old)]
             lines.append(line)
     return lines

@@ -19,9 +19,9 @@ PSNR = {"rgb": 20.0, "neural": 21.0, "both": 23.0, "inpainting": 22.0}
 """Of the first seed; the second has half a dB more, but neural a whole one. Others have 24."""
 
 
-def metrics(variant: str, seed: int) -> dict:
-    shift = 0.0 if seed == 1 else 1.0 if variant == "neural" else 0.5
-    same = {"psnr": PSNR.get(variant, 24.0) + shift, "ms_ssim": 0.9, "perceptual": 0.1}
+def metrics(case: str, seed: int) -> dict:
+    shift = 0.0 if seed == 1 else 1.0 if case == "neural" else 0.5
+    same = {"psnr": PSNR.get(case, 24.0) + shift, "ms_ssim": 0.9, "perceptual": 0.1}
     novel = {"psnr": 18.0, "ms_ssim": 0.8, "perceptual": 0.2, "kid_effnet": 0.01 * seed}
     baselines = {"mirror": {**novel, "perceptual": 0.15}, "mean_fill": {**novel, "perceptual": 0.16}}
     return {"same_view": same, "novel_view": novel, "baselines": baselines}
@@ -30,17 +30,17 @@ def metrics(variant: str, seed: int) -> dict:
 @pytest.fixture(scope="module")
 def made(measured: Measured, tmp_path_factory: pytest.TempPathFactory) -> Paths:
     root = tmp_path_factory.mktemp("ablation")
-    for variant in {row.variant for row in ROWS} | {prior.variant for prior in PRIORS}:
+    for case in {row.case for row in ROWS} | {prior.case for prior in PRIORS}:
         for seed in SEEDS:
-            folder = root / "measured" / f"{seed}-{variant}"
+            folder = root / "measured" / f"{seed}-{case}"
             folder.mkdir(parents=True)
-            (folder / "metrics.json").write_text(json.dumps(metrics(variant, seed)))
+            (folder / "metrics.json").write_text(json.dumps(metrics(case, seed)))
             (folder / "renders").symlink_to(measured.outputs["renders"])
-    for variant in {prior.variant for prior in PRIORS if prior.draws}:
+    for case in {prior.case for prior in PRIORS if prior.draws}:
         for seed in SEEDS:
-            folder = root / "draws" / f"{seed}-{variant}"
+            folder = root / "draws" / f"{seed}-{case}"
             folder.mkdir(parents=True)
-            spread = 0.0 if variant == "regression" else 0.1 * seed
+            spread = 0.0 if case == "regression" else 0.1 * seed
             table = {"people": 1, "draws": 2, "perceptual": spread, "colour": spread}
             (folder / "diversity.json").write_text(json.dumps(table))
             Image.new("RGB", (2 * IMAGE, IMAGE)).save(folder / "d.png")
@@ -82,7 +82,7 @@ def test_priors_stand_beside_the_fillings_which_draw_nothing(cells: dict) -> Non
 
 def test_the_table_for_machines_says_the_same(made: Paths) -> None:
     table = json.loads(made["table"].read_text())
-    assert set(table["rows"]) == {row.variant for row in ROWS}
+    assert set(table["rows"]) == {row.case for row in ROWS}
     assert table["rows"]["rgb"]["same_view"]["psnr"] == pytest.approx({"mean": 20.25, "spread": 0.125**0.5})
     assert table["priors"]["tuning.mirror"]["novel_view"]["perceptual"]["mean"] == pytest.approx(0.15)
     assert table["priors"]["tuning.mirror"]["diversity"]["colour"] == {"mean": 0.0, "spread": None}

@@ -1,4 +1,4 @@
-"""Every seed and variant gets a whole, valid params file that differs in what the variant names alone."""
+"""Every seed and case gets a whole, valid params file that differs in what the case names alone."""
 
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,13 @@ def run(tmp_path: Path, values: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {path.stem: yaml.safe_load(path.read_text()) for path in (tmp_path / "runs").iterdir()}
 
 
-def with_variants(seeds: list[int], variants: dict[str, Any]) -> dict[str, Any]:
-    return read_params(COMMITTED) | {"vary_params": {"seeds": seeds, "variants": variants}}
+def with_cases(seeds: list[int], cases: dict[str, Any]) -> dict[str, Any]:
+    return read_params(COMMITTED) | {"vary_params": {"seeds": seeds, "cases": cases}}
 
 
-def test_a_run_differs_in_its_seed_and_in_what_the_variant_names(tmp_path: Path) -> None:
+def test_a_run_differs_in_its_seed_and_in_what_the_case_names(tmp_path: Path) -> None:
     changes = {"reconstruct": {"tune_steps": 3}, "train_avatar": {"texture": "rgb"}}
-    files = run(tmp_path, with_variants([4, 5], {"plain": {}, "mine": changes}))
+    files = run(tmp_path, with_cases([4, 5], {"plain": {}, "mine": changes}))
     assert set(files) == {"base", "4-plain", "5-plain", "4-mine", "5-mine"}
     assert files["base"] == files["4-plain"]
     assert files["5-mine"].pop("seed") == 5
@@ -45,7 +45,7 @@ def test_the_committed_file_is_valid(tmp_path: Path) -> None:
     values = read_params(COMMITTED)
     files = run(tmp_path, values)
     own = values["vary_params"]
-    assert len(files) == 1 + len(own["seeds"]) * len(own["variants"])
+    assert len(files) == 1 + len(own["seeds"]) * len(own["cases"])
     assert values["report_ablation"]["seeds"] == own["seeds"]
 
 
@@ -66,16 +66,16 @@ def test_three_seeds_and_the_rows_of_table_2_at_equal_steps(tmp_path: Path) -> N
         ({"reconstruct": {"temperature": 3}}, "reconstruct.temperature: got 3"),
     ],
 )
-def test_a_mistake_names_the_variant_and_the_key(tmp_path: Path, changes: dict, words: str) -> None:
+def test_a_mistake_names_the_case_and_the_key(tmp_path: Path, changes: dict, words: str) -> None:
     with pytest.raises(ParamsError) as error:
-        run(tmp_path, with_variants([1], {"plain": {}, "mine": changes}))
-    assert "variant mine" in str(error.value)
+        run(tmp_path, with_cases([1], {"plain": {}, "mine": changes}))
+    assert "case mine" in str(error.value)
     assert words in str(error.value)
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
-    ("seeds", "variants", "words"),
+    ("seeds", "cases", "words"),
     [
         ([1, 1], {}, "a seed is named twice"),
         ([], {}, "at least 1 item"),
@@ -83,7 +83,7 @@ def test_a_mistake_names_the_variant_and_the_key(tmp_path: Path, changes: dict, 
     ],
 )
 def test_lists_that_make_no_sense_are_refused(
-    tmp_path: Path, seeds: list[int], variants: dict, words: str
+    tmp_path: Path, seeds: list[int], cases: dict, words: str
 ) -> None:
     with pytest.raises(ParamsError, match=words):
-        run(tmp_path, with_variants(seeds, variants))
+        run(tmp_path, with_cases(seeds, cases))
