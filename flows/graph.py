@@ -76,7 +76,7 @@ def expected_params(entry: Entry) -> list[Any]:
         return []
     fields = load_stage(entry.module).params.model_fields
     shared = [key for key in SharedParams.model_fields if key in fields]
-    keys = [entry.module] * bool(set(fields) - set(shared)) + shared
+    keys = [entry.module, *shared] if set(fields) - set(shared) else shared
     return [{entry.params_file: keys}] if keys and entry.params_file != PARAMS else keys
 
 
