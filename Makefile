@@ -11,7 +11,7 @@ export PREFECT_HOME := $(CURDIR)/.prefect
 export PREFECT_LOGGING_LEVEL ?= WARNING
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-slow lint format bench graph clean
+.PHONY: help install repro ablation test test-slow lint format bench graph clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ –/'
@@ -29,6 +29,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 repro: $(STAMP)  ## raw scans → avatars → report: the whole pipeline on the embedded people
 	@dinar repro
+
+ablation: $(STAMP)  ## what every ingredient brings: the paper's table 2, three seeds
+	@dvc repro pipelines/ablation/dvc.yaml
 
 test: $(STAMP)  ## the whole suite, the pipeline at its tiny profile included
 	@python -m pytest
@@ -53,4 +56,4 @@ graph: $(STAMP)  ## write the code dependencies of dvc.yaml anew
 	@dinar graph sync
 
 clean:  ## remove everything that can be made again (not the environment)
-	rm -rf data/stores data/offers data/models data/reports data/.work data/.runs data/raw/synthetic data/raw/synthetic_truth
+	rm -rf data/stores data/offers data/models data/ablation data/reports data/.work data/.runs data/raw/synthetic data/raw/synthetic_truth

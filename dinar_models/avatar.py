@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +13,13 @@ from dinar_models.encoder import Encoder
 from dinar_models.generator import TextureGenerator
 from dinar_models.renderer import Renderer
 from dinar_models.texture import rasterise_texture
-from dinar_models.types import NeuralTexture
+from dinar_models.types import GENERATED, NeuralTexture
 
 WINDOW_STEP = 16
 """Sides of windows are multiples of this many pixels: the U-Net halves them three times."""
+
+Texture = Literal["both", "rgb", "neural"]
+"""What a texture holds: generated channels beside sampled colours (the paper's choice), or one of them alone."""
 
 Window = tuple[int, int, int, int]
 """Rows and columns [y0, y1, x0, x1) of an image."""
@@ -34,6 +37,7 @@ class AvatarConfig:
         style: length of the vector between encoder and generator.
         margin: the renderer works on the body's box plus this share of the image's side on each side; beyond
             lies background. 1 renders whole images, as the paper does.
+        texture: `rgb` leaves the generated channels out, `neural` colours and masks: what the paper ablates.
     """
 
     image_size: int = 512
@@ -48,6 +52,7 @@ class AvatarConfig:
     colour_skip: bool = False
     style: int = 512
     margin: float = 1.0
+    texture: Texture = "both"
 
 
 class AvatarNets(nn.Module):
@@ -82,13 +87,15 @@ class AvatarNets(nn.Module):
         mask: Float[Tensor, "b 1 s s"],
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "b 16 t t"]:
-        """The generated channels that a photo gives.
+        """The generated channels that a photo gives; zeros where textures hold colours alone.
 
         Args:
             rgb: in [−1, 1], the person on black (−1).
             mask: of the person, in [0, 1].
             generator: draws the encoder's and the generator's noise.
         """
+        if self.config.texture == "rgb":
+            return rgb.new_zeros(len(rgb), GENERATED, self.config.texture_size, self.config.texture_size)
         return self.generator(self.encoder(rgb, mask, generator), generator)
 
     def render(
@@ -98,7 +105,7 @@ class AvatarNets(nn.Module):
 
         Beyond the body's box and its margin the colour is white and the mask 0.
         """
-        data = texture.data if isinstance(texture, NeuralTexture) else texture
+        data = self._held(texture if isinstance(texture, NeuralTexture) else NeuralTexture(texture)).data
         height, width = uv.shape[1:3]
         windows = body_windows(uv[..., 0] >= 0, round(self.config.margin * max(height, width)))
         near = torch.stack([uv[i, y0:y1, x0:x1] for i, (y0, y1, x0, x1) in enumerate(windows)])
@@ -111,6 +118,16 @@ class AvatarNets(nn.Module):
                 [_paste(image, w, height, width, 0.0) for image, w in zip(mask, windows, strict=True)]
             ),
         )
+
+    def _held(self, texture: NeuralTexture) -> NeuralTexture:
+        """Zeros in the channels that textures of this model do not hold."""
+        t, held = texture, self.config.texture
+        if held == "both":
+            return t
+        if held == "rgb":
+            return NeuralTexture.assemble(torch.zeros_like(t.generated), t.rgb, t.sampled, t.filled)
+        nothing = torch.zeros_like(t.sampled)
+        return NeuralTexture.assemble(t.generated, torch.zeros_like(t.rgb), nothing, nothing)
 
 
 def over_white(rgb: Float[Tensor, "b 3 h w"], mask: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 3 h w"]:

@@ -18,7 +18,7 @@ from dinar_models.cpu_layers import replace_slow_layers
 from dinar_models.fills import Guess
 
 LATENT_CHANNELS = 6
-Prediction = Literal["epsilon", "v_prediction"]
+Prediction = Literal["epsilon", "v_prediction", "mean"]
 Sampler = Literal["ddim", "dpm++"]
 
 
@@ -35,7 +35,9 @@ class DiffusionConfig:
         head_width: channels per attention head…
         heads: …unless this says how many heads every level has.
         dropout: in residual blocks.
-        prediction: what the net predicts: the noise (paper), or v (Salimans and Ho, ICLR 2022).
+        prediction: what the net predicts: the noise (paper), or v (Salimans and Ho, ICLR 2022). With `mean`
+            there is no chain: the same net maps the partial latent to the complete one at once, by least squares,
+            hence to the mean of what is plausible: the direct mapping that the paper argues against.
         beta_start, beta_end: of the schedule linear in √β (the latent diffusion paper's).
         steps: of the forward process.
         guess: how hidden texels were filled before the partial latents were encoded. With a guess the chain runs
@@ -125,6 +127,8 @@ class LatentDiffusion(nn.Module):
         """Eq. 1 at random timesteps: mean squared error of the prediction, one value per sample."""
         known = self._standardise(z_partial)
         z = self._into_chain(self._standardise(z_merged), known)
+        if self.config.prediction == "mean":
+            return (self._predict_mean(known, mask) - z).square().mean((1, 2, 3))
         noise = torch.randn(z.shape, generator=generator, device=z.device, dtype=z.dtype)
         t = torch.randint(0, self.config.steps, (len(z),), generator=generator, device=z.device)
         noisy = self.noise.add_noise(z, noise, t)
@@ -156,9 +160,12 @@ class LatentDiffusion(nn.Module):
                 of what is plausible: less varied, and less blotched by a net that was trained for minutes.
             progress: called with each finished step.
         """
+        known = self._standardise(z_partial)
+        if self.config.prediction == "mean":
+            progress(steps)
+            return self._out_of_chain(self._predict_mean(known, mask), known)
         scheduler = SAMPLERS[sampler](self.config)
         scheduler.set_timesteps(steps)
-        known = self._standardise(z_partial)
         certain = self._into_chain(known, known)
         inner = -F.max_pool2d(-mask, 3, stride=1, padding=1)
         x = torch.randn(known.shape, generator=generator, device=known.device, dtype=known.dtype)
@@ -171,11 +178,15 @@ class LatentDiffusion(nn.Module):
             more = {"eta": 1.0} if sampler == "ddim" else {}
             x = scheduler.step(predicted, t, x, generator=generator, **more).prev_sample
             progress(i + 1)
-        z = x * self.scale[:, None, None] + self._base(known)
-        return z * self.deviation[:, None, None] + self.mean[:, None, None]
+        return self._out_of_chain(x, known)
 
     def _predict(self, noisy: Tensor, t: Tensor, known: Tensor, mask: Tensor) -> Tensor:
         return self.unet(torch.cat([noisy, known, mask], dim=1), t).sample
+
+    def _predict_mean(self, known: Tensor, mask: Tensor) -> Tensor:
+        """The net without noise to look at, at the same time always."""
+        time = torch.zeros(len(known), dtype=torch.long, device=known.device)
+        return self._predict(torch.zeros_like(known), time, known, mask).float()
 
     def _base(self, known: Tensor) -> Tensor:
         """Where the chain's zero lies, in standard units."""
@@ -183,6 +194,10 @@ class LatentDiffusion(nn.Module):
 
     def _into_chain(self, z: Tensor, known: Tensor) -> Tensor:
         return (z - self._base(known)) / self.scale[:, None, None]
+
+    def _out_of_chain(self, x: Tensor, known: Tensor) -> Tensor:
+        z = x * self.scale[:, None, None] + self._base(known)
+        return z * self.deviation[:, None, None] + self.mean[:, None, None]
 
     def _standardise(self, z: Tensor) -> Tensor:
         return (z - self.mean[:, None, None]) / self.deviation[:, None, None]

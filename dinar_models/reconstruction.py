@@ -157,20 +157,22 @@ def read_photos(
     texture_size: int,
     rules: SampleRules = SAMPLE_RULES,
     person: Int[Tensor, " b"] | None = None,
+    occlusion: bool = True,
 ) -> PhotoInputs:
     """Crop photos around their people and read them into partial textures at the photos' own resolution.
 
     Args:
         params: the body in each photo.
         person: see PhotoInputs.
+        occlusion: leave out the outlines of limbs in front of the body (paper section 3.5).
     """
     colour = torch.from_numpy(rgb).permute(0, 3, 1, 2).float() / 255
     cover = torch.from_numpy(mask).float()[:, None] / 255
     small = crop_image(colour, crop, image_size, fill=1.0)
     alpha = crop_image(cover, crop, image_size, fill=0.0).clamp(0, 1)
     near = crop_camera(camera, crop, image_size)
-    samples = [_sample(colour[[i]], cover[[i], 0], camera.select(i), params.select([i]), surface, texture_size, rules)
-               for i in range(len(params))]  # fmt: skip
+    samples = [_sample(colour[[i]], cover[[i], 0], camera.select(i), params.select([i]), surface, texture_size, rules,
+                       occlusion) for i in range(len(params))]  # fmt: skip
     return PhotoInputs(
         rgb=(2 * small - 1) * alpha - (1 - alpha),
         target=over_white(2 * small - 1, alpha),
@@ -192,13 +194,16 @@ def _sample(
     surface: Surface,
     size: int,
     rules: SampleRules,
+    occlusion: bool,
 ) -> TextureSample:
-    """The partial texture of one photo, outlines of overlapping limbs left out (paper section 3.5)."""
+    """The partial texture of one photo."""
     tables = surface.atlas.tables(size * SUPERSAMPLE)
     vertices = surface.body(params).vertices
     fragments = surface.rasterizer.rasterize(vertices, surface.body.faces, camera)
-    uv = uv_raster(fragments, torch.from_numpy(surface.atlas.corner_uv))
-    blocked = occlusion_contours(uv, torch.from_numpy(tables.limb_colour))
+    blocked = None
+    if occlusion:
+        uv = uv_raster(fragments, torch.from_numpy(surface.atlas.corner_uv))
+        blocked = occlusion_contours(uv, torch.from_numpy(tables.limb_colour))
     return sample_texture(
         rgb, mask, vertices, surface.body.faces, camera, Texels.of(tables), fragments,
         blocked=blocked, rules=rules, supersample=SUPERSAMPLE,
@@ -207,8 +212,8 @@ def _sample(
 
 def reconstruct(
     nets: AvatarNets,
-    vqgan: VQGAN,
-    diffusion: LatentDiffusion,
+    vqgan: VQGAN | None,
+    diffusion: LatentDiffusion | None,
     inputs: PhotoInputs,
     atlas: Atlas,
     rules: ReconstructionRules,
@@ -219,29 +224,35 @@ def reconstruct(
 ) -> Reconstruction:
     """Merge the photos of each of B people, then complete, colour-match, composite and tune their textures.
 
+    Without `vqgan` and `diffusion` nothing is completed: hidden texels are left to the renderer.
+
     Args:
         critics: of the tuning; by default `perceptual`, without a discriminator.
     """
     tables = atlas.tables(inputs.sample.rgb.shape[-1])
-    island = torch.from_numpy(tables.island_mask)
     with torch.no_grad():
         with rules.autocast(inputs.rgb.device):
             partial = partial_texture(nets, inputs, generator)
         partial = merge_photos(partial, inputs, tables, rules)
-        with rules.autocast(inputs.rgb.device):
-            decoded = complete(vqgan, diffusion, partial, tables, rules, generator, progress)
     tuners = _tuners(nets, inputs, rules, critics, generator)
     colour_steps = rules.colour_steps if rules.adjust_colour else 0
     tick = _ticks(len(inputs.photos) * (colour_steps + rules.tune_steps), progress)
-    if colour_steps:
-        decoded = _each(decoded, lambda k, one: adjust_by_rendering(tuners[k], one, colour_steps, tick))
-    elif rules.adjust_colour:
-        decoded = adjust_colour(decoded, partial)
-    filled = partial.filled[:, 0]
-    data, coverage = composite(decoded.data, partial.data, filled, island)
-    texture = NeuralTexture(data)
+
+    def adjust(decoded: NeuralTexture) -> NeuralTexture:
+        if not colour_steps:
+            return adjust_colour(decoded, partial)
+        return _each(decoded, lambda k, one: adjust_by_rendering(tuners[k], one, colour_steps, tick))
+
+    texture, coverage = partial, partial.filled[:, 0]
+    if vqgan is not None and diffusion is not None:
+        texture, coverage = fill_hidden(
+            vqgan, diffusion, partial, tables, rules, generator, adjust=adjust, progress=progress
+        )
     if rules.tune_steps:
-        keep = torch.maximum(coverage, torch.from_numpy(tables.eyes_hands) * filled) * inputs.frontality
+        keep = (
+            torch.maximum(coverage, torch.from_numpy(tables.eyes_hands) * partial.filled[:, 0])
+            * inputs.frontality
+        )
         texture = _each(
             texture, lambda k, one: tune_colours(tuners[k], one, keep[[k]], rules.tune_steps, tick)
         )
@@ -295,6 +306,34 @@ def partial_texture(nets: AvatarNets, inputs: PhotoInputs, generator: torch.Gene
     generated = nets.generate(inputs.rgb, inputs.mask, generator).float()
     sample = inputs.sample
     return NeuralTexture.assemble(generated, sample.rgb, sample.sampled[:, None], sample.filled[:, None])
+
+
+def fill_hidden(
+    vqgan: VQGAN,
+    diffusion: LatentDiffusion,
+    partial: NeuralTexture,
+    tables: AtlasTables,
+    rules: ReconstructionRules,
+    generator: torch.Generator,
+    *,
+    adjust: Callable[[NeuralTexture], NeuralTexture] | None = None,
+    progress: Step = lambda what, done, total: None,
+) -> tuple[NeuralTexture, Float[Tensor, "b t t"]]:
+    """The partial texture where something was seen, a sample of the diffusion elsewhere (eq. 6).
+
+    Args:
+        adjust: how its colours are matched (eq. 7), if the rules ask for that; by default `adjust_colour`.
+
+    Returns:
+        The complete texture, and the weight of `partial` in it.
+    """
+    with torch.no_grad(), rules.autocast(partial.data.device):
+        decoded = complete(vqgan, diffusion, partial, tables, rules, generator, progress)
+    if rules.adjust_colour:
+        decoded = adjust_colour(decoded, partial) if adjust is None else adjust(decoded)
+    island = torch.from_numpy(tables.island_mask)
+    data, coverage = composite(decoded.data, partial.data, partial.filled[:, 0], island)
+    return NeuralTexture(data), coverage
 
 
 def complete(

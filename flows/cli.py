@@ -161,24 +161,25 @@ def profile_use(name: str, force: Force = False) -> None:
 
 @graph_app.command("check")
 def graph_check() -> None:
-    """Fail when a stage's dependencies, params or outputs in dvc.yaml are not those of its code."""
-    from flows.graph import mistakes
+    """Fail when a stage's dependencies, params or outputs in any dvc.yaml are not those of its code."""
+    from flows.graph import GRAPHS, mistakes
 
-    found = mistakes()
+    found = [line for path, names in GRAPHS.items() for line in mistakes(path, names)]
     for line in found:
         errors.print(line, soft_wrap=True)
     if found:
         errors.print("run `dinar graph sync` to write deps and params anew")
         raise typer.Exit(1)
-    console.print("dvc.yaml agrees with the code")
+    console.print("dvc.yaml and pipelines/ agree with the code")
 
 
 @graph_app.command("sync")
 def graph_sync() -> None:
-    """Write every stage's code dependencies and params in dvc.yaml anew."""
-    from flows.graph import sync
+    """Write every stage's code dependencies and params in every dvc.yaml anew."""
+    from flows.graph import GRAPHS, ROOT, sync
 
-    console.print(f"{sync()} stages changed in dvc.yaml")
+    for path in GRAPHS:
+        console.print(f"{sync(path)} stages changed in {path.relative_to(ROOT)}")
 
 
 @flow_app.command("rebuild")

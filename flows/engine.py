@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+BESIDE = "pipelines"
+"""Folder of the graphs that nothing runs by itself."""
 
 
 class EngineError(RuntimeError):
@@ -65,22 +67,23 @@ def run_stage(name: str, root: Path = ROOT, echo: Callable[[str], None] | None =
 
 
 def changed_stages(root: Path = ROOT) -> dict[str, Any]:
-    """Stages that are not up to date by themselves, with DVC's reasons."""
+    """Stages of the main graph that are not up to date by themselves, with DVC's reasons."""
     done = subprocess.run(
         [*_dvc(), "status", "--json"], cwd=root, env=environment(), capture_output=True, text=True
     )
     if done.returncode != 0:
         raise EngineError(f"dvc status failed: {done.stderr.strip() or done.stdout.strip()}")
-    return dict(json.loads(done.stdout or "{}"))
+    return {name: why for name, why in json.loads(done.stdout or "{}").items() if not _is_beside(name)}
 
 
 def stage_order(root: Path = ROOT) -> list[tuple[str, list[str]]]:
-    """Every stage of the graph after those that it depends on, each with its direct dependencies."""
+    """Every stage of the main graph after those that it depends on, each with its direct dependencies."""
     import networkx as nx
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:
-        graph = repo.index.graph
+        graph = repo.index.graph.copy()
+        graph.remove_nodes_from([stage for stage in repo.index.stages if _is_beside(stage.path_in_repo)])
         order = nx.lexicographical_topological_sort(graph.reverse(copy=True), key=_address)
         return [(_address(stage), sorted(map(_address, graph.successors(stage)))) for stage in order]
 
@@ -118,6 +121,11 @@ def _call(arguments: list[str], root: Path) -> None:
     done = subprocess.run([*_dvc(), *arguments], cwd=root, env=environment(), capture_output=True, text=True)
     if done.returncode != 0:
         raise EngineError(f"dvc {arguments[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
+
+
+def _is_beside(address: str) -> bool:
+    """Whether a file or stage belongs to a graph of its own, which runs only when it is asked for."""
+    return address.startswith(f"{BESIDE}/")
 
 
 def _address(stage: Any) -> str:

@@ -1,4 +1,4 @@
-"""dvc.yaml against the code: deps are a stage's transitive imports, params its own section."""
+"""Every dvc.yaml against the code: deps are a stage's transitive imports, params its own section."""
 
 import re
 from collections.abc import Iterator
@@ -9,14 +9,20 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from stages._core.params import SharedParams
-from stages._core.registry import STAGE_NAMES, load_stage
+from stages._core.registry import ABLATION_NAMES, STAGE_NAMES, load_stage
 from stages._core.stage import Paths
 
 ROOT = Path(__file__).parents[1]
 DVC_YAML = ROOT / "dvc.yaml"
+ABLATION_YAML = ROOT / "pipelines/ablation/dvc.yaml"
+GRAPHS: dict[Path, tuple[str, ...]] = {DVC_YAML: STAGE_NAMES, ABLATION_YAML: ABLATION_NAMES}
+"""Every graph, and the modules that it runs. Paths in all of them start at the root."""
+
 CHECKED = "data/stores/check_params.txt"
+PARAMS = "params.yaml"
 
 _PATH_OPTION = re.compile(r"--(input|output) (\S+?)=(\S+)")
+_PARAMS_OPTION = re.compile(r"--params (\S+)")
 _MODULE = re.compile(r"python -m stages\.(\w+)")
 
 
@@ -33,6 +39,12 @@ class Entry:
         found = _MODULE.search(self.body["cmd"])
         return found[1] if found else self.name
 
+    @property
+    def params_file(self) -> str:
+        """The file whose section the command reads."""
+        found = _PARAMS_OPTION.search(self.body["cmd"])
+        return found[1] if found else PARAMS
+
     def paths(self, kind: str) -> dict[str, str]:
         """The --input or --output paths of the command, by name."""
         return {name: path for k, name, path in _PATH_OPTION.findall(self.body["cmd"]) if k == kind}
@@ -45,19 +57,27 @@ def read_graph(path: Path = DVC_YAML) -> tuple[Any, list[Entry]]:
 
 
 def expected_deps(entry: Entry, imports: Any) -> list[str]:
-    """Data first, in the order of the command, then code, sorted. DVC refuses its own file as a dependency."""
+    """Data first, in the order of the command, then code, sorted. DVC refuses its own file as a dependency.
+
+    What reads params.yaml waits for check_params; other params files were checked when they were made.
+    """
     data = [path for path in entry.paths("input").values() if path != DVC_YAML.name]
-    if entry.name != "check_params":
+    if entry.params_file == PARAMS and entry.name != "check_params":
         data.append(CHECKED)
     return data + sorted(code_files(f"stages.{entry.module}", imports))
 
 
-def expected_params(name: str) -> list[str]:
-    """The stage's own section and the shared keys that its class declares."""
-    fields = load_stage(name).params.model_fields
+def expected_params(entry: Entry) -> list[Any]:
+    """The stage's own section and the shared keys that its class declares, below the file if it is not params.yaml.
+
+    None where the whole file is an input.
+    """
+    if entry.params_file in entry.paths("input").values():
+        return []
+    fields = load_stage(entry.module).params.model_fields
     shared = [key for key in SharedParams.model_fields if key in fields]
-    own = [name] if set(fields) - set(shared) else []
-    return own + shared
+    keys = [entry.module, *shared] if set(fields) - set(shared) else shared
+    return [{entry.params_file: keys}] if keys and entry.params_file != PARAMS else keys
 
 
 def code_files(module: str, imports: Any) -> Iterator[str]:
@@ -69,19 +89,20 @@ def code_files(module: str, imports: Any) -> Iterator[str]:
             yield str(file)
 
 
-def mistakes(path: Path = DVC_YAML) -> list[str]:
-    """One sentence for each place where dvc.yaml and the code disagree."""
+def mistakes(path: Path = DVC_YAML, names: tuple[str, ...] = STAGE_NAMES) -> list[str]:
+    """One sentence for each place where a graph that should run the stages `names` and the code disagree."""
     imports = import_graph()
-    found = [f"no stage {name} in dvc.yaml" for name in STAGE_NAMES if name not in _modules(path)]
+    run = _modules(path)
+    found = [f"no stage {name} in {path.name}" for name in names if name not in run]
+    found += [f"{path.name} runs {name}, which is not listed for it" for name in sorted({*run} - {*names})]
     for entry in read_graph(path)[1]:
-        for key, wanted in (
-            ("deps", expected_deps(entry, imports)),
-            ("params", expected_params(entry.module)),
-        ):
-            listed = list(entry.body.get(key, []))
+        for key, wanted in (("deps", expected_deps(entry, imports)), ("params", expected_params(entry))):
+            listed = _plain(entry.body.get(key, []))
             if listed != wanted:
-                missing, extra = set(wanted) - set(listed), set(listed) - set(wanted)
-                found.append(f"{entry.name}.{key}: missing {sorted(missing)}, too many {sorted(extra)}")
+                missing, extra = (
+                    [x for x in a if x not in b] for a, b in ((wanted, listed), (listed, wanted))
+                )
+                found.append(f"{entry.name}.{key}: missing {missing}, too many {extra}")
         outs = [o if isinstance(o, str) else next(iter(o)) for o in entry.body["outs"]]
         if outs != list(entry.paths("output").values()):
             found.append(f"{entry.name}.outs: {outs} listed, the command writes {entry.paths('output')}")
@@ -98,8 +119,8 @@ def sync(path: Path = DVC_YAML) -> int:
     imports = import_graph()
     changed = 0
     for entry in entries:
-        before = (list(entry.body.get("deps", [])), list(entry.body.get("params", [])))
-        after = (expected_deps(entry, imports), expected_params(entry.module))
+        before = (_plain(entry.body.get("deps", [])), _plain(entry.body.get("params", [])))
+        after = (expected_deps(entry, imports), expected_params(entry))
         if before != after:
             changed += 1
             _set(entry.body, "deps", after[0])
@@ -119,6 +140,11 @@ def import_graph() -> Any:
 
 def _modules(path: Path) -> list[str]:
     return [entry.module for entry in read_graph(path)[1]]
+
+
+def _plain(listed: Any) -> list[Any]:
+    """A list of the document without its comments; entries may be `file: keys`."""
+    return [{k: list(v) for k, v in x.items()} if isinstance(x, dict) else x for x in listed]
 
 
 def _set(body: Any, key: str, values: list[str]) -> None:

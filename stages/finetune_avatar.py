@@ -6,8 +6,10 @@ is kept beside the nets. Where the renderer alone learns, latents keep their mea
 Steps alternate between raw textures, as in the training before, and textures such as reconstruct makes: raw
 where the photo shows the body, elsewhere through the autoencoder (eq. 6). The texture merged over the other
 views stands in for what the diffusion will complete. The discriminator goes on learning.
+Without an autoencoder all textures are raw: as many steps more for a model that completes nothing.
 """
 
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -62,9 +64,12 @@ def run(params: FinetuneAvatarParams, inputs: Paths, outputs: Paths, runtime: Ru
     """Train the renderer, or everything; the averaged weights and the discriminator are kept."""
     digests = read_body_digests(inputs["body"])
     nets = channels_last(load_weights(inputs["avatar"], "avatar", AvatarNets.from_config, digests))
-    vqgan = channels_last(load_weights(inputs["vqgan"], "vqgan", VQGAN.from_config, digests))
-    whole = nn.ModuleDict({"nets": nets, "vqgan": vqgan}).to(runtime.device)
+    vqgan = load_vqgan(inputs.get("vqgan"), digests)
     everything = params.trains == "all"
+    if everything and vqgan is None:
+        raise ValueError("finetune_avatar.trains: all needs the input `vqgan`")
+    networks = {"nets": nets} if vqgan is None else {"nets": nets, "vqgan": vqgan}
+    whole = nn.ModuleDict(networks).to(runtime.device)
     whole.requires_grad_(everything)
     nets.renderer.requires_grad_(True)
     learning = whole if everything else nets.renderer
@@ -84,19 +89,21 @@ def run(params: FinetuneAvatarParams, inputs: Paths, outputs: Paths, runtime: Ru
         runtime=runtime,
         state={"whole": whole, "optimiser": optimiser, "average": average, **objective.state},
     )
-    rules = PairRules(params.seed, params.image_size, params.batch, turnover=params.turnover, merged=True)
+    rules = PairRules(
+        params.seed, params.image_size, params.batch, turnover=params.turnover, merged=vqgan is not None
+    )
     source = PairSource(inputs, params.datasets, "train", rules)
     tables = Atlas.load(inputs["body"] / "atlas.npz").tables(nets.config.texture_size)
     island = torch.from_numpy(tables.island_mask).to(runtime.device)
     for step, pairs in zip(loop, pair_batches(source, range(loop.start, params.steps), runtime), strict=True):
         generator = generator_for(params.seed, "finetune_avatar noise", step, device=runtime.device)
-        kind = "raw" if step % 2 else "completed"
+        kind = "raw" if step % 2 or vqgan is None else "completed"
         whole.eval()
         errors: dict[str, Tensor] = {}
         with autocast(runtime.device, dtype):
             with torch.set_grad_enabled(everything):
                 texture = neural_texture(nets, pairs, generator)
-                if kind == "completed":
+                if vqgan is not None and kind == "completed":
                     texture, errors = completed(texture, vqgan, pairs, island)
             nets.renderer.train()
             made = render(nets, texture, pairs)
@@ -113,7 +120,7 @@ def run(params: FinetuneAvatarParams, inputs: Paths, outputs: Paths, runtime: Ru
     with publish(outputs["avatar"]) as folder:
         averaged = average.net.float()
         save_weights(folder, "avatar", averaged["nets"], nets.config_dict(), digests)
-        if everything:
+        if everything and vqgan is not None:
             save_weights(folder, "vqgan", averaged["vqgan"], vqgan.config_dict(), digests)
         if objective.adversary:
             judge = objective.adversary.net
@@ -121,6 +128,13 @@ def run(params: FinetuneAvatarParams, inputs: Paths, outputs: Paths, runtime: Ru
         loop.save_history(folder)
     loop.clean()
     return {"people": len(source), "steps": params.steps}
+
+
+def load_vqgan(folder: Path | None, digests: dict[str, str]) -> VQGAN | None:
+    """The trained autoencoder, or None."""
+    return (
+        None if folder is None else channels_last(load_weights(folder, "vqgan", VQGAN.from_config, digests))
+    )
 
 
 def completed(
@@ -145,7 +159,7 @@ def completed(
 STAGE = Stage(
     "finetune_avatar",
     FinetuneAvatarParams,
-    inputs=("data", "body", "avatar", "vqgan", "weights?"),
+    inputs=("data", "body", "avatar", "vqgan?", "weights?"),
     outputs=("avatar",),
     run=run,
 )

@@ -1,4 +1,7 @@
-"""One-shot avatars of held-out people: one front view each → complete neural texture (paper section 3.4)."""
+"""One-shot avatars of held-out people: one front view each → complete neural texture (paper section 3.4).
+
+Without autoencoder and diffusion what the photo hides is left to the renderer.
+"""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -53,6 +56,9 @@ class ReconstructParams(StageParams):
     splits: tuple[Literal["gate", "test"], ...] = Field(("gate", "test"), description="held-out splits")
     blending: Blending = Field("softmax", description="of several photos of one person, see merge_textures")
     merge_temperature: float = Field(10.0, gt=0, le=100, description="T of eq. 5 for these photos")
+    occlusion_contours: bool = Field(
+        True, description="leave out the outlines of limbs in front of the body (paper, section 3.5)"
+    )
     steps: int = Field(25, ge=1, le=1000, description="steps of the diffusion sampler")
     sampler: Literal["ddim", "dpm++"] = Field("dpm++", description="the published code: ddim, 200 steps")
     clamp_known: bool = Field(False, description="put the noised partial latent where it is known (RePaint)")
@@ -83,6 +89,8 @@ class ReconstructParams(StageParams):
 
 def run(params: ReconstructParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
     """Reconstruct every held-out person from the front view of the first scan."""
+    if ("vqgan" in inputs) != ("diffusion" in inputs):
+        raise ValueError("vqgan and diffusion complete textures together: give both, or neither")
     people = pd.concat([front_views(name, inputs, params) for name in params.datasets], ignore_index=True)
     if people.empty:
         raise ValueError(
@@ -107,7 +115,8 @@ def run(params: ReconstructParams, inputs: Paths, outputs: Paths, runtime: Runti
 
 def weight_digests(folders: Mapping[str, Path]) -> dict[str, str]:
     """Of the weights in the folders `avatar`, `vqgan` and `diffusion`: whose avatars these are."""
-    return {name: digest_path(folders[name] / f"{name}.safetensors") for name in WEIGHTS}
+    there = [name for name in WEIGHTS if name in folders]
+    return {name: digest_path(folders[name] / f"{name}.safetensors") for name in there}
 
 
 def front_views(dataset: str, inputs: Paths, params: ReconstructParams) -> pd.DataFrame:
@@ -146,7 +155,7 @@ class _Work:
         arrays = _empty(len(rows), size)
         for dataset, lines in self._usable(rows):
             places = (lines.index - rows.start).tolist()
-            photos, bodies = read_people(dataset, lines, self.inputs, models)
+            photos, bodies = read_people(dataset, lines, self.inputs, models, self.params.occlusion_contours)
             names = lines["subject"].tolist()
             generator = generator_for(self.params.seed, "reconstruct", *names, device=self.device)
             made = reconstruct(
@@ -175,7 +184,11 @@ class _Work:
 
 
 def read_people(
-    dataset: str, lines: pd.DataFrame, inputs: Mapping[str, Path], models: AvatarModels
+    dataset: str,
+    lines: pd.DataFrame,
+    inputs: Mapping[str, Path],
+    models: AvatarModels,
+    occlusion: bool = True,
 ) -> tuple[PhotoInputs, BodyParams]:
     """The views that `front_views` chose, and their single-view fits."""
     views = open_store(inputs[f"views.{dataset}"], "views")
@@ -192,6 +205,7 @@ def read_people(
         surface=models.surface,
         image_size=models.nets.config.image_size,
         texture_size=models.nets.config.texture_size,
+        occlusion=occlusion,
     )
     return photos, bodies
 
@@ -212,7 +226,7 @@ def _empty(people: int, size: int) -> dict[str, np.ndarray]:
 STAGE = Stage(
     "reconstruct",
     ReconstructParams,
-    inputs=("views.*", "parsing.*", "bodies_single.*", "body", "avatar", "vqgan", "diffusion", "weights?"),
+    inputs=("views.*", "parsing.*", "bodies_single.*", "body", "avatar", "vqgan?", "diffusion?", "weights?"),
     outputs=("avatars",),
     run=run,
 )

@@ -32,6 +32,7 @@ from stages.reporting import pictures
 from stages.reporting.fits import fit_overlay
 from stages.reporting.graph_picture import graph_svg
 from stages.reporting.page import Section, render_page
+from stages.reporting.renders import fronts_and_backs
 
 TURN_SECONDS = 2.0
 """Of a turntable's round."""
@@ -83,16 +84,11 @@ def metrics_section(path: Path) -> Section:
 def people_sections(path: Path) -> Iterator[Section]:
     """Every test person: input view and back view, ground truth beside the avatar and the baselines."""
     store = open_store(path, "renders")
-    rows = store.ok_rows("test")
-    index, yaw = store.index, store.index["yaw"].tolist()
     images = []
-    for subject in dict.fromkeys(index.loc[rows, "subject"]):
-        mine = [r for r in rows if index.at[r, "subject"] == subject]
-        front = min(mine, key=lambda r: abs(_turned(yaw[r])))
-        back = max(mine, key=lambda r: abs(_turned(yaw[r])))
+    for subject, (front, back) in fronts_and_backs(store).items():
         cells = [_row(store, name, front) for name in ("target", "avatar")]
         cells += [_row(store, name, back) for name in ("target", "avatar", "mirror", "mean_fill")]
-        images.append((str(subject), pictures.png_uri(pictures.sheet(cells, columns=6))))
+        images.append((subject, pictures.png_uri(pictures.sheet(cells, columns=6))))
     text = "Left to right: photo, avatar; back view: truth, avatar, mirror baseline, mean-fill baseline."
     yield Section("Front and back of every test person", text, images=images)
 
@@ -202,11 +198,6 @@ def _spread(rows: np.ndarray, count: int) -> np.ndarray:
 
 def _sheet(images: list[np.ndarray]) -> str:
     return pictures.png_uri(pictures.sheet(images, columns=max(1, -(-len(images) // 2))))
-
-
-def _turned(yaw: float) -> float:
-    """Degrees from the front, −180…180."""
-    return (yaw + 180) % 360 - 180
 
 
 def _flat(*tables: dict[str, Any]) -> Iterator[tuple[str, Any]]:

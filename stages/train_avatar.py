@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from pydantic import Field
 
-from dinar_models.avatar import AvatarConfig, AvatarNets
+from dinar_models.avatar import AvatarConfig, AvatarNets, Texture
 from dinar_models.ema import Averaged
 from stages._core.cli import main
 from stages._core.digests import work_key
@@ -44,6 +44,7 @@ class TrainAvatarParams(ObjectiveParams):
     mask_blocks: int = Field(4, ge=0, description="3 × 3 blocks in the head for masks")
     style: int = Field(256, ge=16, description="length of the style vector (paper: 512)")
     colour_skip: bool = Field(True, description="render colours as a correction of the texture's (not paper)")
+    texture: Texture = Field("both", description="what textures hold (paper: both; its table 2 ablates them)")
     margin: float = Field(
         0.1, gt=0, le=1, description="rendered around the body's box, of the image's side (paper: 1, all)"
     )
@@ -100,6 +101,7 @@ def build(params: TrainAvatarParams) -> AvatarNets:
     names = (
         "image_size", "texture_size", "encoder_base", "generator_base", "renderer_base", "renderer_blocks",
         "renderer_kernel", "rgb_blocks", "mask_blocks", "style", "colour_skip", "margin",
+        "texture",
     )  # fmt: skip
     return AvatarNets(AvatarConfig(**{name: getattr(params, name) for name in names}))
 

@@ -28,7 +28,7 @@ from stages._core.store import open_store
 from stages.render_views import RenderViewsParams, render_scan
 
 COPIED = (
-    *("dinar_models", "stages", "flows", "profiles", "data/catalog"),
+    *("dinar_models", "stages", "flows", "profiles", "data/catalog", "pipelines"),
     *("dvc.yaml", "constraints.txt", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"),
     *("data/weights.yaml", "data/raw/body_models/README.md", "data/raw/weights/lpips_vgg/README.md"),
 )
@@ -164,6 +164,7 @@ def test_every_stage_ran_and_left_its_provenance(project: Project) -> None:
     modules = {entry.name: entry.module for entry in read_graph(project.root / "dvc.yaml")[1]}
     named = {modules[name.split("@")[0]] for name, _ in engine.stage_order(project.root)}
     assert named == recorded
+    assert not (project.root / "data/ablation").exists()
 
 
 def test_git_sees_nothing_new_but_dvcs_lock(project: Project) -> None:

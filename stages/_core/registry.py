@@ -28,6 +28,24 @@ STAGE_NAMES = (
     "evaluate",
     "report",
 )
+"""What dvc.yaml runs."""
+
+ABLATION_NAMES = (
+    "vary_params",
+    "sample_textures",
+    "offer_part",
+    "train_avatar",
+    "train_vqgan",
+    "finetune_avatar",
+    "merge_textures",
+    "encode_latents",
+    "train_diffusion",
+    "reconstruct",
+    "evaluate",
+    "measure_diversity",
+    "report_ablation",
+)
+"""What pipelines/ablation/dvc.yaml runs."""
 
 
 def load_stage(name: str) -> Stage:
@@ -36,8 +54,9 @@ def load_stage(name: str) -> Stage:
     Raises:
         ValueError: unknown name.
     """
-    if name not in STAGE_NAMES:
-        raise ValueError(f"no stage named {name!r}; there are {', '.join(STAGE_NAMES)}")
+    known = dict.fromkeys((*STAGE_NAMES, *ABLATION_NAMES))
+    if name not in known:
+        raise ValueError(f"no stage named {name!r}; there are {', '.join(known)}")
     stage = importlib.import_module(f"stages.{name}").STAGE
     assert isinstance(stage, Stage)
     return stage

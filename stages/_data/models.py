@@ -25,20 +25,20 @@ class AvatarModels:
 
     Attributes:
         nets: the fine-tuned ones.
-        vqgan, diffusion: what completes their textures.
+        vqgan, diffusion: what completes their textures; None where the folders hold no such weights.
         surface: the body that wears them.
         discriminator: as training left it; None where it had none.
     """
 
     nets: AvatarNets
-    vqgan: VQGAN
-    diffusion: LatentDiffusion
+    vqgan: VQGAN | None
+    diffusion: LatentDiffusion | None
     surface: Surface
     discriminator: Discriminator | None = None
 
 
 def load_models(folders: Mapping[str, Path], device: str) -> AvatarModels:
-    """Load everything from the folders `body`, `avatar`, `vqgan` and `diffusion`.
+    """Load everything from the folders `body`, `avatar`, and `vqgan` and `diffusion` where they are named.
 
     Raises:
         WeightsError: naming what is missing or was trained for another body.
@@ -46,13 +46,15 @@ def load_models(folders: Mapping[str, Path], device: str) -> AvatarModels:
     avatar, body = folders["avatar"], folders["body"]
     digests = read_body_digests(body)
     nets = load_nets(avatar, body, device)
-    vqgan = load_vqgan(avatar, folders["vqgan"], body).to(device)
-    diffusion = load_weights(folders["diffusion"], "diffusion", LatentDiffusion.from_config, digests)
-    judge = None
+    vqgan, diffusion, judge = None, None, None
+    if "vqgan" in folders:
+        vqgan = channels_last(load_vqgan(avatar, folders["vqgan"], body).to(device))
+    if "diffusion" in folders:
+        diffusion = load_weights(folders["diffusion"], "diffusion", LatentDiffusion.from_config, digests)
+        diffusion = channels_last(diffusion.to(device))
     if (avatar / "discriminator.json").is_file():
         judge = load_weights(avatar, "discriminator", Discriminator.from_config, digests).to(device)
-    networks = (channels_last(vqgan), channels_last(diffusion.to(device)))
-    return AvatarModels(nets, *networks, load_surface(body, device), judge)
+    return AvatarModels(nets, vqgan, diffusion, load_surface(body, device), judge)
 
 
 def build_critics(rules: ReconstructionRules, models: AvatarModels, weights: Path | None) -> Critics:

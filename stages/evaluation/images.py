@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dinar_models.metrics import kernel_distance, ms_ssim, psnr
@@ -39,11 +40,13 @@ def image_table(renders: Store, rows: Sequence[int], method: str, batch: int = 1
 
 
 @torch.no_grad()
-def features(renders: Store, rows: Sequence[int], method: str, batch: int = 32) -> Tensor:
-    """Pooled features of renders or targets, (N, 1280)."""
+def features(
+    renders: Store, rows: Sequence[int], method: str, size: int | None = None, batch: int = 32
+) -> Tensor:
+    """Pooled features of renders or targets, (N, 1280), resized to `size` pixels per side if they differ."""
     net = _pooled()
     parts = [list(rows[s : s + batch]) for s in range(0, len(rows), batch)]
-    return torch.cat([net(2 * _unit(renders.read(method, part)) - 1) for part in parts])
+    return torch.cat([net(2 * _resized(_unit(renders.read(method, part)), size) - 1) for part in parts])
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,14 @@ def kernel_estimate(
 
 
 @torch.no_grad()
-def reference_features(views: Store, count: int, seed: int) -> Tensor:
-    """Pooled features of views of train people, without jitter: what renders of other people should look like."""
+def reference_features(views: Store, count: int, seed: int, size: int) -> Tensor:
+    """Pooled features of views of train people, without jitter: what renders of other people should look like.
+
+    They are as large as the renders, because features tell sizes apart.
+    """
     rows = views.ok_rows("train", variant=0)
     chosen = np.sort(rng_for(seed, "kid reference").permutation(rows)[:count])
-    return features(views, chosen.tolist(), "rgb")
+    return features(views, chosen.tolist(), "rgb", size)
 
 
 @functools.cache
@@ -100,6 +106,12 @@ def _distance() -> PerceptualDistance:
 @functools.cache
 def _pooled() -> PooledFeatures:
     return PooledFeatures().eval()
+
+
+def _resized(images: Tensor, size: int | None) -> Tensor:
+    if size is None or images.shape[-1] == size:
+        return images
+    return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
 
 
 def _unit(images: np.ndarray) -> Tensor:

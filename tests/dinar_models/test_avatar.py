@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dinar_models.avatar import AvatarConfig, AvatarNets, body_windows, over_white
+from dinar_models.avatar import AvatarConfig, AvatarNets, Texture, body_windows, over_white
 from dinar_models.texture import rasterise_texture
 from dinar_models.types import NeuralTexture
 
@@ -149,3 +149,26 @@ def test_nets_are_rebuilt_from_their_config() -> None:
     again = AvatarNets.from_config(model.config_dict())
     assert again.config == replace(TINY, margin=0.25)
     again.load_state_dict(model.state_dict(), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("texture", "neural", "colours"), [("both", True, True), ("rgb", False, True), ("neural", True, False)]
+)
+def test_only_channels_that_textures_hold_are_rendered(texture: Texture, neural: bool, colours: bool) -> None:
+    torch.manual_seed(0)
+    model = AvatarNets(replace(TINY, texture=texture)).eval().requires_grad_(False)
+    uv = square(slice(10, 50), slice(20, 40))
+    first, other = (NeuralTexture(random(1, 21, 16, 16, seed=seed)) for seed in (1, 2))
+    mixed = NeuralTexture.assemble(other.generated, first.rgb, first.sampled, first.filled)
+    recoloured = NeuralTexture.assemble(first.generated, other.rgb, other.sampled, other.filled)
+    for changed, matters in ((mixed, neural), (recoloured, colours)):
+        same = torch.equal(model.render(first, uv)[0], model.render(changed, uv)[0])
+        assert same != matters
+
+
+def test_textures_of_colours_alone_generate_nothing() -> None:
+    model = AvatarNets(replace(TINY, texture="rgb"))
+    generated = model.generate(random(2, 3, 64, 64), torch.ones(2, 1, 64, 64))
+    assert generated.shape == (2, 16, 16, 16)
+    assert not generated.any()
+    assert not generated.requires_grad

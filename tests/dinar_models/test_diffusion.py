@@ -230,3 +230,39 @@ def test_config_and_statistics_survive_saving() -> None:
     assert again.config == TINY
     assert again.mean.tolist() == [0, 1, 2, 3, 4, 5]
     assert again.deviation.tolist() == [2.0] * 6
+
+
+@pytest.mark.parametrize("guess", ["none", "mirror"])
+def test_a_net_that_gives_the_mean_draws_no_noise(guess: Guess) -> None:
+    """Predicting nothing it leaves the mean of all latents, or the guess; whoever asks, however often."""
+    model = diffusion(SaysNothing, "mean", guess=guess)
+    z, mask, said = random(2, 6, 8, 8), torch.ones(2, 1, 8, 8), []
+    made = [
+        model.sample(z, mask, generator=generator(seed), steps=5, progress=said.append) for seed in (0, 1)
+    ]
+    assert torch.equal(made[0], made[1])
+    expected = torch.arange(6.0).view(6, 1, 1).expand(2, -1, 8, 8) if guess == "none" else z
+    torch.testing.assert_close(made[0], expected)
+    assert said == [5, 5]
+
+
+def test_the_loss_of_the_mean_is_the_squared_error_in_standard_units() -> None:
+    model = diffusion(SaysNothing, "mean")
+    z = model.mean.view(6, 1, 1) + 3 * model.deviation.view(6, 1, 1)
+    loss = model.loss(z.expand(2, 6, 8, 8), random(2, 6, 8, 8), torch.ones(2, 1, 8, 8), generator=generator())
+    assert loss.tolist() == pytest.approx([9, 9])
+
+
+def test_of_two_answers_the_direct_mapping_learns_neither() -> None:
+    """The same partial latent is completed by +1 and by −1: least squares ends between them."""
+    torch.manual_seed(0)
+    model = LatentDiffusion(replace(TINY, prediction="mean"))
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    answers = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1).expand(2, 6, 8, 8)
+    partial, mask = random(1, 6, 8, 8).expand(2, -1, -1, -1), torch.zeros(2, 1, 8, 8)
+    for _ in range(60):
+        optimiser.zero_grad()
+        model.loss(answers, partial, mask, generator=generator()).mean().backward()
+        optimiser.step()
+    made = model.eval().sample(partial, mask, generator=generator())
+    assert made.abs().mean() < 0.2

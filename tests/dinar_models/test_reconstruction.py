@@ -155,6 +155,15 @@ def test_reconstruction_is_reproducible_and_says_how_far_it_is(
     assert said == 3 * once
 
 
+def test_without_a_prior_hidden_texels_are_left_to_the_renderer(nets: AvatarNets, sheet: Atlas) -> None:
+    inputs = flat_photo(0.4, left_half())
+    rules = ReconstructionRules(tune_steps=0)
+    made = reconstruct(nets, None, None, inputs, sheet, rules, generator=generator())
+    assert torch.equal(made.texture.data, made.partial.data)
+    assert torch.equal(made.coverage, inputs.sample.filled)
+    assert made.texture.rgb[..., SIZE // 2 :].eq(0).all()
+
+
 def test_tuning_after_completing_moves_seen_colours_only(
     nets: AvatarNets, priors: tuple[VQGAN, LatentDiffusion], sheet: Atlas
 ) -> None:
@@ -318,3 +327,21 @@ def test_a_photo_is_read_at_its_own_resolution_and_seen_at_the_nets(tiny_body: P
     assert 0.2 < seen.float().mean() < 0.6
     torch.testing.assert_close(read.sample.rgb[0, :, seen], orange[:, None].expand(3, int(seen.sum())))
     assert read.sample.frontality[0, seen].min() >= 0.1
+
+
+def test_outlines_of_limbs_are_left_out_if_asked(tiny_body: Path) -> None:
+    """Seen from its left the T-posed body has an arm before its chest."""
+    surface = Surface(BodyModel.load(tiny_body), Atlas.load(tiny_body / "atlas.npz"), EmbreeRasterizer())
+    params = BodyParams.zeros(1)
+    camera = orbit_camera(1.4, 0.0, 4.0, target=torch.tensor([0.0, -0.3, 0.0]), size=256, fov=0.6)
+    person = surface.uv(params, camera).numpy()[..., 0] >= 0
+    crop = Crop(torch.tensor([0.0]), torch.tensor([0.0]), torch.tensor([256.0]))
+    plain, careful = (
+        read_photos(
+            np.full((1, 256, 256, 3), 128, np.uint8), person.astype(np.uint8) * 255, camera, crop, params,
+            surface=surface, image_size=64, texture_size=64, occlusion=occlusion,
+        ).sample.filled
+        for occlusion in (False, True)
+    )  # fmt: skip
+    assert (careful <= plain).all()
+    assert 0.005 < (plain - careful).sum() / plain.sum() < 0.5

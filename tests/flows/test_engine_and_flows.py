@@ -83,6 +83,20 @@ def test_order_names_direct_dependencies(repository):
     assert engine.stage_order(repository) == [("a", []), ("b", ["a"]), ("c", ["b"]), ("d", ["a"])]
 
 
+def test_graphs_beside_the_main_one_run_only_when_they_are_asked_for(repository):
+    """One that reads what the main graph makes is nobody's business but its own."""
+    beside = repository / "pipelines/extra"
+    beside.mkdir(parents=True)
+    stage = {"wdir": "../..", "cmd": "cp a.txt e.txt", "deps": ["a.txt"], "outs": ["e.txt"]}
+    (beside / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"a": stage}}))
+    order = engine.stage_order(repository)
+    assert order == [("a", []), ("b", ["a"]), ("c", ["b"]), ("d", ["a"])]
+    for name, _ in order:
+        engine.run_stage(name, repository)
+    assert engine.changed_stages(repository) == {}
+    assert not (repository / "e.txt").exists()
+
+
 def test_a_stage_runs_once_and_reports_its_last_lines_when_it_fails(repository):
     assert engine.run_stage("a", repository).ran
     assert not engine.run_stage("a", repository).ran

@@ -1,22 +1,27 @@
 """Metrics against what is known: fits that are the truth, parsing that is the truth, renders compared by hand."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from dinar_models.body import BodyModel
 from dinar_models.metrics import psnr
+from dinar_models.perceptual import PooledFeatures
 from dinar_models.rasterize.embree import EmbreeRasterizer
 from stages import evaluate as stage
+from stages._core.runtime import Runtime
+from stages._core.stage import Paths
 from stages._core.store import Store, open_store
 from stages.evaluation.fits import fit_table
-from stages.evaluation.images import image_table, kernel_estimate
+from stages.evaluation.images import features, image_table, kernel_estimate
 from stages.evaluation.parsing import SCORES
 from stages.people.truth import open_truth
 from tests.stages.conftest import Measured
-from tests.stages.tiny_world import VIEWS, World, save_store
+from tests.stages.tiny_world import IMAGE, VIEWS, World, save_store
 
 SAME_KEYS = {"psnr", "psnr_person", "ms_ssim", "perceptual", "lpips", "dists"}
 NOVEL_KEYS = SAME_KEYS | {"kid_effnet", "kid", "reid"}
@@ -97,6 +102,32 @@ def test_fits_that_are_the_truth_have_no_error(metrics: dict) -> None:
         {"pa_mpjpe_mm": 0, "pve_mm": 0, "iou": 1, "reprojection_px": 0}, abs=1e-2
     )
     assert metrics["fit"]["multi_view"] == pytest.approx({"pve_mm": 0, "iou": 1}, abs=1e-2)
+
+
+def test_what_is_not_given_is_not_measured(world: World, avatars: Path, tmp_path: Path) -> None:
+    """Without truth and parser: images alone."""
+    params = stage.EvaluateParams(
+        seed=2, image_size=IMAGE, datasets=["tiny"], kid_subset=4, kid_draws=2, kid_reference=8
+    )
+    names = [f"{name}.tiny" for name in ("views", "parsing", "bodies_single")]
+    inputs = world.inputs(*names, "body", "avatar", avatars=avatars)
+    outputs = Paths({name: tmp_path / name for name in stage.STAGE.outputs})
+    stage.STAGE.check_paths(inputs, outputs)
+    stage.run(params, inputs, outputs, Runtime(work_root=tmp_path / "work", runs_root=tmp_path / "runs"))
+    table = json.loads(outputs["metrics"].read_text())
+    assert set(table) == {"same_view", "novel_view", "baselines", "kid_effnet_interval"}
+    assert table["same_view"]["psnr"] > 0
+
+
+def test_references_are_as_large_as_the_renders(world: World) -> None:
+    views = open_store(world.paths["views"], "views")
+    small = torch.from_numpy(views.read("rgb", [0, 1])).permute(0, 3, 1, 2).float() / 255
+    small = F.interpolate(small, size=(32, 32), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        expected = PooledFeatures().eval()(2 * small - 1)
+    torch.testing.assert_close(features(views, [0, 1], "rgb", 32), expected)
+    assert (features(views, [0, 1], "rgb", IMAGE) == features(views, [0, 1], "rgb")).all()
+    assert not torch.allclose(features(views, [0, 1], "rgb"), expected)
 
 
 def test_equal_images_are_perfect_whatever_the_mask(renders: Store) -> None:

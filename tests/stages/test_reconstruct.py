@@ -1,12 +1,14 @@
 """Which photo makes a person's avatar, and what completing may and may not change."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.ndimage import binary_dilation
 
+from dinar_models.reconstruction import PhotoInputs, read_photos
 from dinar_models.types import CHANNELS
 from dinar_models.uv_atlas import Atlas
 from stages import reconstruct as stage
@@ -104,9 +106,14 @@ def test_baselines_differ_in_colours_and_masks_of_hidden_texels_only(store: Stor
         assert changed[hidden].mean() > 0.9
 
 
-def run(world: World, root: Path, params: stage.ReconstructParams, **inputs: Path) -> Store:
+PRIOR = ("vqgan", "diffusion")
+
+
+def run(
+    world: World, root: Path, params: stage.ReconstructParams, prior: tuple[str, ...] = PRIOR, **inputs: Path
+) -> Store:
     names = [f"{name}.tiny" for name in ("views", "parsing", "bodies_single") if f"{name}.tiny" not in inputs]
-    chosen = world.inputs(*names, "body", "avatar", "vqgan", "diffusion", **inputs)
+    chosen = world.inputs(*names, "body", "avatar", *prior, **inputs)
     runtime = Runtime(work_root=root / "work", runs_root=root / "runs")
     stage.run(params, chosen, Paths({"avatars": root / "avatars"}), runtime)
     return open_store(root / "avatars", "avatars")
@@ -120,6 +127,33 @@ def test_the_same_bytes_every_time_and_another_completion_for_another_seed(
     hidden = channel(store, "partial", "filled") < 0.5
     difference = np.abs(other["texture"][:, 16:19].astype(np.float32) - store["texture"][:, 16:19])
     assert difference.max(axis=1)[hidden].max() > 0.01
+
+
+def test_without_a_prior_nothing_is_completed(store: Store, world: World, tmp_path: Path) -> None:
+    made = run(world, tmp_path, PARAMS.model_copy(update={"tune_steps": 0}), prior=())
+    np.testing.assert_array_equal(made["texture"][:], made["partial"][:])
+    np.testing.assert_array_equal(made["partial"][:], store["partial"][:])
+
+
+def test_half_a_prior_is_refused(world: World, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give both, or neither"):
+        run(world, tmp_path, PARAMS, prior=("vqgan",))
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_occlusion_detector_can_be_left_out(
+    asked: bool, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[bool] = []
+
+    def read(*values: Any, occlusion: bool, **options: Any) -> PhotoInputs:
+        used.append(occlusion)
+        return read_photos(*values, occlusion=occlusion, **options)
+
+    monkeypatch.setattr(stage, "read_photos", read)
+    params = PARAMS.model_copy(update={"tune_steps": 0, "occlusion_contours": asked, "splits": ("test",)})
+    run(world, tmp_path, params, prior=())
+    assert used == [asked]
 
 
 def test_a_person_without_a_fit_keeps_the_row_and_the_reason(

@@ -168,6 +168,27 @@ def test_the_discriminator_goes_on_learning_and_is_kept(trained: Path) -> None:
     assert all(not torch.equal(before[name], after[name]) for name in before)
 
 
+def test_without_an_autoencoder_the_renderer_is_finetuned_on_raw_textures(
+    world: World, trained: Path, tmp_path: Path
+) -> None:
+    inputs = world.inputs(*STORES, avatar=trained / "avatar")
+    CHAIN["finetuned"].run(inputs, tmp_path / "out", tmp_path)
+    last = json.loads((tmp_path / "out/history.jsonl").read_text().splitlines()[-1])
+    assert {"raw_l2", "raw_perceptual"} <= set(last)
+    assert not [name for name in last if name.startswith("completed")]
+    assert not same_files(tmp_path / "out", trained / "finetuned")
+
+
+def test_textures_of_colours_alone_train_the_renderer_alone(world: World, tmp_path: Path) -> None:
+    params = AVATAR.model_copy(update={"texture": "rgb", "steps": 2})
+    Training(train_avatar, params, (), "avatar").run(world.inputs(*STORES), tmp_path / "out", tmp_path)
+    torch.manual_seed(params.seed)
+    start, made = train_avatar.build(params).state_dict(), load_file(tmp_path / "out/avatar.safetensors")
+    moved = {name.split(".")[0] for name, value in start.items() if not torch.equal(value, made[name])}
+    assert moved == {"renderer"}
+    assert json.loads((tmp_path / "out/avatar.json").read_text())["config"]["texture"] == "rgb"
+
+
 def test_the_autoencoder_ends_quantised_with_its_codes_in_use(trained: Path) -> None:
     tensors = load_file(trained / "vqgan/vqgan.safetensors")
     assert tensors["codebook.vectors"].shape == (CODES["codes"], 6)
