@@ -28,6 +28,7 @@ from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 
 from stages._core.digests import code_digest
+from stages._core.memory import keep_freed_memory
 from stages._core.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,11 @@ def map_on_dask(
 
 
 def use_one_thread() -> None:
-    """One thread a worker: the sums, and so the bytes, do not depend on how many workers there are."""
+    """One thread a worker: the sums, and so the bytes, do not depend on how many workers there are.
+
+    And freed memory is kept: Dask has workers give it back at once, and two of them then wait for the kernel.
+    """
+    keep_freed_memory()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
     from stages._core.logs import set_up_logging
@@ -92,7 +97,9 @@ def use_one_thread() -> None:
     set_up_logging()
     import cv2
     import torch
+    from threadpoolctl import threadpool_limits
 
+    threadpool_limits(1)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
 

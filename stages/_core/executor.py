@@ -1,8 +1,10 @@
 """The only parallelism of data stages: one function over shards, inline or on Dask workers."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from contextlib import contextmanager
+from typing import TypeVar
 
+from stages._core.memory import keep_freed_memory
 from stages._core.progress import progress
 from stages._core.runtime import Runtime
 
@@ -42,21 +44,22 @@ def _completed(
 
         yield from map_on_dask(fn, shards, runtime, label)
     else:
-        with _one_torch_thread():
+        keep_freed_memory()
+        with _one_thread():
             for i, shard in enumerate(shards):
                 yield i, fn(shard)
 
 
-class _one_torch_thread:
+@contextmanager
+def _one_thread() -> Iterator[None]:
     """Inline work runs with the same single thread as a worker's, then the old setting returns."""
+    import torch
+    from threadpoolctl import threadpool_limits
 
-    def __enter__(self) -> None:
-        import torch
-
-        self._threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    def __exit__(self, *_: Any) -> None:
-        import torch
-
-        torch.set_num_threads(self._threads)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):  # NumPy's BLAS, whose second thread waits more than it works
+            yield
+    finally:
+        torch.set_num_threads(threads)
