@@ -43,12 +43,13 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Float[Tensor, "b c *places"]) -> Float[Tensor, "b c *places"]:
         """The norm over each group of channels and all places of images, or of tokens (b, c, n)."""
-        if x.ndim == 3:  # with a second axis torch knows that channels lie last
-            return self(x[:, :, None])[:, :, 0]
-        places = x[0, 0].numel()
-        if x.device.type != "cpu" or places < FEW_PLACES or not x.movedim(1, -1).is_contiguous():
+        rows = x.movedim(1, -1)
+        if x.device.type != "cpu" or x[0, 0].numel() < FEW_PLACES or not rows.is_contiguous():
             return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
-        return _GroupNorm.apply(x, self.weight, self.bias, self.num_groups, self.eps)
+        # Torch guesses from strides that channels lie last, and goes by those of a single sample or row too.
+        image = rows.flatten().view(len(x), -1, x.shape[-1], x.shape[1]).movedim(-1, 1)
+        out = _GroupNorm.apply(image, self.weight, self.bias, self.num_groups, self.eps)
+        return out.view_as(x) if x.ndim == 4 else out[:, :, 0]
 
 
 class _GroupNorm(torch.autograd.Function):
