@@ -8,7 +8,7 @@ from unittest import mock
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from dinar_models import avatar, diffusion, perceptual, renderer, vqgan
 from dinar_models.avatar import Window
@@ -24,11 +24,15 @@ def plain_operators(*stages: ModuleType) -> Iterator[None]:
     def same(net: Any) -> Any:
         return net
 
+    def frozen(net: nn.Module, dtype: torch.dtype) -> nn.Module:
+        return net.requires_grad_(False)
+
     def nothing(*_: Any) -> None:
         return None
 
     patches = [
         *((stage, "channels_last", same) for stage in stages if hasattr(stage, "channels_last")),
+        *((stage, "for_inference", frozen) for stage in stages if hasattr(stage, "for_inference")),
         (Upsample, "forward", _zeros_between),
         (Downsample, "forward", _every_second_pixel),
         (renderer, "box_mean", _pooled_mean),

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from stages._core.publish import write_file
 
-BENCHMARKS = ("rasterizers", "fitting", "scaling")
+BENCHMARKS = ("rasterizers", "rendering", "training", "loading", "sampling", "photo", "fitting", "scaling")
 """Modules of this package, each with `measure() -> dict[str, float]`: figures by name, units in the name."""
 
 RESULT = Path("data/reports/bench.json")

@@ -32,7 +32,7 @@ from torch import Tensor
 from benchmarks.plain import plain_operators, whole_images
 from dinar_models.diffusion import LATENT_CHANNELS
 from flows.profiles import profile_names, render_profile
-from stages import train_avatar, train_diffusion, train_vqgan
+from stages import train_avatar, train_diffusion, train_parser, train_vqgan
 from stages._core.params import StageParams, parse_section, read_params
 from stages._core.runtime import Runtime
 from stages._core.shards import ShardResult, build_store
@@ -40,6 +40,7 @@ from stages._core.stage import Paths
 from stages._core.train_loop import TrainLoop
 from stages._core.weights import read_body_digests, save_weights
 from stages._data import objective
+from stages._data.labelled import BatchRules, LabelledPeople, StepBatches
 from stages._data.offers import offer_of, write_offer
 from stages._data.pairs import Pairs, PairSource
 
@@ -55,6 +56,7 @@ STAGES: dict[str, ModuleType] = {
     "train_avatar": train_avatar,
     "train_vqgan": train_vqgan,
     "train_diffusion": train_diffusion,
+    "train_parser": train_parser,
 }
 RECONSTRUCTION = {
     "train_avatar": ("l2", "perceptual", "dice"),
@@ -154,7 +156,7 @@ def measure(
     Raises:
         SystemExit: saying what to run when the stores are not there.
     """
-    _check(stores, body)
+    check_stores(stores, body)
     with tempfile.TemporaryDirectory() as folder:
         short = short_cases(values or read_params(params), stores, body, Path(folder), WARM_UP + steps)
         times = _times(short, rounds, Path(folder))
@@ -196,7 +198,7 @@ def compare_losses(
     Args:
         models: with `body`, and `avatar`, whose textures the autoencoder learns.
     """
-    _check(stores, models / "body")
+    check_stores(stores, models / "body")
     figures = {}
     with tempfile.TemporaryDirectory() as folder:
         for case in long_cases(read_params(params), stores, models, Path(folder), steps):
@@ -251,7 +253,8 @@ def long_cases(values: Mapping[str, Any], stores: Path, models: Path, folder: Pa
 def _params(values: Mapping[str, Any], stores: Path, update: Mapping[str, Any]) -> list[Any]:
     """The sections of the three stages, on this data set, with what of `update` a section has."""
     parsed = []
-    for name, module in STAGES.items():
+    for name in RECONSTRUCTION:
+        module = STAGES[name]
         params = parse_section(module.STAGE.params, name, dict(values))
         known = {k: v for k, v in update.items() if k in type(params).model_fields}
         parsed.append(params.model_copy(update={"datasets": [stores.name], **known}))
@@ -308,18 +311,33 @@ def _to_size(texture: Tensor, size: int) -> Tensor:
     return F.interpolate(texture, size=(size, size))
 
 
-def _two_batches(source: PairSource, steps: range, runtime: Runtime) -> Iterator[Pairs]:
-    """In the loader's place."""
+def _two_pairs(source: PairSource, steps: range, runtime: Runtime) -> Iterator[Pairs]:
+    """In the place of the loader of pairs."""
     batches = [Pairs.unpack(source[step], runtime.device) for step in (0, 1)]
     for step in steps:
         yield batches[step % 2]
 
 
-_LITTLE_READING = {"pair_batches": _two_batches, "FIXED_BATCHES": 1, "START_TEXTURES": 2}
+def _two_batches(
+    people: LabelledPeople, rules: BatchRules, steps: range, runtime: Runtime
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """In the place of the parser's loader."""
+    batches = [StepBatches(people, rules)[step] for step in (0, 1)]
+    for step in steps:
+        yield batches[step % 2]
+
+
+_LITTLE_READING = {
+    "pair_batches": _two_pairs,
+    "step_batches": _two_batches,
+    "FIXED_BATCHES": 1,
+    "START_TEXTURES": 2,
+}
 """What stages read at the start and the end takes longer than a few steps."""
 
 
-def _check(stores: Path, body: Path) -> None:
+def check_stores(stores: Path, body: Path) -> None:
+    """Raise SystemExit saying what to run when something is missing."""
     missing = [path for path in (body, *(stores / name for name in IMAGE_STORES)) if not path.is_dir()]
     if missing:
         raise SystemExit(f"{missing[0]} is missing: run `dvc repro sample_textures` first")

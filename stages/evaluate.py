@@ -70,7 +70,7 @@ def run(params: EvaluateParams, inputs: Paths, outputs: Paths, runtime: Runtime)
         attrs={
             "image_size": params.image_size,
             "avatars": digest_path(inputs["avatars"]),
-            "parser": digest_path(inputs["parser"] / "parser.safetensors"),
+            **parser_digest(inputs),
             **read_body_digests(inputs["body"]),
         },
         shard_rows=VIEWS_PER_SHARD,
@@ -90,6 +90,13 @@ def run(params: EvaluateParams, inputs: Paths, outputs: Paths, runtime: Runtime)
             table["parsing"] = measure_parsing(split, params, inputs, runtime)
         write_file(outputs[name], json.dumps(rounded(table), indent=1) + "\n")
     return {"views": summary["rows"], "without_fit": summary["not_ok"]}
+
+
+def parser_digest(inputs: Paths) -> dict[str, str]:
+    """Whose parsing is measured, if any is."""
+    if "parser" not in inputs:
+        return {}
+    return {"parser": digest_path(inputs["parser"] / "parser.safetensors")}
 
 
 def render_index(dataset: str, inputs: Paths) -> pd.DataFrame:

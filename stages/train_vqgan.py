@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dinar_models.avatar import AvatarNets
 from dinar_models.ema import Averaged
+from dinar_models.folding import for_inference
 from dinar_models.types import NeuralTexture
 from dinar_models.uv_atlas import Atlas
 from dinar_models.vqgan import VQGAN, VQGANConfig, texture_error
@@ -75,13 +76,13 @@ def run(params: TrainVqganParams, inputs: Paths, outputs: Paths, runtime: Runtim
     """Continuous at first, then quantised from a k-means start, dead codes restarting."""
     torch.manual_seed(params.seed)
     digests = read_body_digests(inputs["body"])
-    nets = channels_last(load_weights(inputs["avatar"], "avatar", AvatarNets.from_config, digests))
-    nets.to(runtime.device).requires_grad_(False)
+    dtype = resolve_dtype(params.dtype, runtime.device)
+    nets = load_weights(inputs["avatar"], "avatar", AvatarNets.from_config, digests)
+    nets = for_inference(nets.to(runtime.device), dtype)
     vqgan = channels_last(build(params).to(runtime.device))
     optimiser = torch.optim.Adam(vqgan.parameters(), lr=params.rate, betas=(0.5, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, partial(cosine_rate, steps=params.steps))
     average = Averaged(vqgan, params.ema)
-    dtype = resolve_dtype(params.dtype, runtime.device)
     objective = Objective(params, params.image_size, dtype, runtime.device, inputs.get("weights"))
     loop = TrainLoop(
         name="train_vqgan",

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import model_size, rasterizers, scaling, unit_costs
+from benchmarks import model_size, rasterizers, rendering, scaling, unit_costs
 from benchmarks.run_all import BENCHMARKS
 from benchmarks.scaling import Case, Span
 from benchmarks.unit_costs import Cost, Step
@@ -46,6 +46,18 @@ def test_rasterisers_agree_while_they_are_timed(tiny_body: Path) -> None:
 def test_without_a_body_it_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="dvc repro build_body"):
         rasterizers.measure(tmp_path / "none")
+
+
+def test_frames_are_rendered_while_they_are_timed(tiny_body: Path, tmp_path: Path) -> None:
+    figures = rendering.measure(tiny_body, paper="tiny", small="tiny", rounds=1)
+    assert set(figures) == {
+        *(f"tiny_{name}_frame_s" for name in ("published", "whole", "window")),
+        "tiny_speedup",
+        "tiny_frames_per_s",
+    }
+    assert all(math.isfinite(value) and value > 0 for value in figures.values())
+    with pytest.raises(SystemExit, match="dvc repro build_body"):
+        rendering.measure(tmp_path / "none")
 
 
 def test_without_a_run_scaling_says_what_to_run(tmp_path: Path) -> None:

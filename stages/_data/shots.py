@@ -8,9 +8,11 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import zarr
 from torch import Tensor
 
 from dinar_models.body import BodyModel, BodyParams
@@ -61,6 +63,20 @@ class Shot:
         return merged.round().to(torch.uint8).numpy()
 
 
+@dataclass(frozen=True)
+class LookedUp(Store):
+    """A store that looks its arrays up once: each look-up parses their metadata, a tenth of a shot's time."""
+
+    @functools.cached_property
+    def _arrays(self) -> dict[str, zarr.Array[Any]]:
+        return {}
+
+    def __getitem__(self, name: str) -> zarr.Array[Any]:
+        if name not in self._arrays:
+            self._arrays[name] = super().__getitem__(name)
+        return self._arrays[name]
+
+
 class ShotReader:
     """Reads shots of one data set and keeps the last ones.
 
@@ -72,7 +88,7 @@ class ShotReader:
     """
 
     def __init__(self, paths: Mapping[str, Path], body: Path, image_size: int, keep: int) -> None:
-        self.stores = {name: open_store(paths[name], name) for name in STORES}
+        self.stores = {name: LookedUp(**vars(open_store(paths[name], name))) for name in STORES}
         self.body, self.image_size = body, image_size
         self.read = functools.lru_cache(maxsize=keep)(self._read)
 

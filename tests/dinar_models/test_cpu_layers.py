@@ -31,7 +31,9 @@ def gradients(norm: nn.GroupNorm, x: Tensor, weight: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(
-    "shape", [(2, 6, 20, 16), (2, 6, 3, 3), (1, 12, 17, 19)], ids=["large", "few places", "odd"]
+    "shape",
+    [(2, 6, 20, 16), (2, 6, 3, 3), (1, 12, 17, 19), (1, 6, 1, 300)],
+    ids=["large", "few places", "odd", "a line"],
 )
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_group_norms_agree(shape: tuple[int, int, int, int], layout: torch.memory_format) -> None:
@@ -42,10 +44,12 @@ def test_group_norms_agree(shape: tuple[int, int, int, int], layout: torch.memor
         torch.testing.assert_close(mine, theirs, atol=2e-4, rtol=1e-3)
 
 
-def test_a_norm_of_tokens_agrees() -> None:
-    """Attention normalises (batch, channels, tokens), a view of tokens with their channels together."""
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_norm_of_tokens_agrees(batch: int) -> None:
+    """Attention normalises (batch, channels, tokens), a view of an image with channels last."""
     plain, ours = pair(2, 8)
-    x = random(2, FEW_PLACES, 8).transpose(1, 2)
+    image = random(batch, 8, 16, FEW_PLACES // 16).contiguous(memory_format=torch.channels_last)
+    x = image.view(batch, 8, FEW_PLACES).transpose(1, 2).transpose(1, 2)
     for mine, theirs in zip(gradients(ours, x, x), gradients(plain, x, x), strict=True):
         torch.testing.assert_close(mine, theirs, atol=2e-4, rtol=1e-3)
 

@@ -1,7 +1,7 @@
 """train_avatar → train_vqgan → finetune_avatar on the small world: what each may change, and exact resumes."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -87,6 +87,26 @@ def same_files(first: Path, second: Path) -> bool:
 def test_killed_after_a_checkpoint_and_resumed_it_ends_with_the_same_bytes(
     name: str, world: World, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    training, out = CHAIN[name], tmp_path / "out"
+    kill_and_resume(training, inputs_of(name, world, trained), out, monkeypatch)
+    assert same_files(out, trained / name)
+    assert not list((tmp_path / "work").rglob("checkpoint.pt"))
+
+
+@pytest.mark.parametrize("name", CHAIN)
+def test_in_bf16_a_resumed_training_ends_with_the_same_bytes_too(
+    name: str, world: World, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it trains by default where the processor can: other kernels, other layouts of gradients."""
+    training, inputs = CHAIN[name], inputs_of(name, world, trained)
+    training = replace(training, params=training.params.model_copy(update={"dtype": "bfloat16"}))
+    training.run(inputs, tmp_path / "unbroken", tmp_path)
+    kill_and_resume(training, inputs, tmp_path / "out", monkeypatch)
+    assert same_files(tmp_path / "out", tmp_path / "unbroken")
+
+
+def kill_and_resume(training: Training, inputs: Paths, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Die in the step after the last checkpoint but one, then go on."""
     steps: list[int] = []
 
     class Killed(TrainLoop):
@@ -96,16 +116,13 @@ def test_killed_after_a_checkpoint_and_resumed_it_ends_with_the_same_bytes(
             if self.step == 3 and steps.count(0):
                 raise KeyboardInterrupt
 
-    training, inputs, out = CHAIN[name], inputs_of(name, world, trained), tmp_path / "out"
     monkeypatch.setattr(training.stage, "TrainLoop", Killed)
     with pytest.raises(KeyboardInterrupt):
-        training.run(inputs, out, tmp_path)
+        training.run(inputs, out, out.parent)
     assert not out.exists()
     steps.clear()
-    training.run(inputs, out, tmp_path)
+    training.run(inputs, out, out.parent)
     assert set(steps) == {2, 3}
-    assert same_files(out, trained / name)
-    assert not list((tmp_path / "work").rglob("checkpoint.pt"))
 
 
 @pytest.mark.parametrize(
