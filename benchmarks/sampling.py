@@ -129,7 +129,7 @@ def _scores(
     novel = (index["kind"] == "novel").to_numpy()[seen]
     views = open_store(inputs[f"views.{dataset}"], "views")
     kernel = kernel_estimate(
-        _features(made), reference_features(views, measured.kid_reference, measured.seed), people,
+        _features(made), reference_features(views, measured.kid_reference, measured.seed, size), people,
         subset=measured.kid_subset, draws=measured.kid_draws, seed=measured.seed,
     )  # fmt: skip
     assert kernel.value is not None

@@ -107,7 +107,9 @@ def run(params: TrainVqganParams, inputs: Paths, outputs: Paths, runtime: Runtim
         generator = generator_for(params.seed, "train_vqgan", step, device=runtime.device)
         if step == switch:
             first = Pairs.unpack(source.fixed(START_TEXTURES), runtime.device)
-            start_quantising(vqgan, textures(nets, first, params.merged_share, generator), generator)
+            with autocast(runtime.device, dtype):
+                many = textures(nets, first, params.merged_share, generator)
+            start_quantising(vqgan, many, generator)
             average.net.load_state_dict(vqgan.state_dict())
         with autocast(runtime.device, dtype):
             texture = textures(nets, pairs, params.merged_share, generator)

@@ -41,4 +41,5 @@ def test_pooled_features_are_what_the_classifier_sees() -> None:
     whole, pooled = efficientnet_lite0(num_classes=1000), PooledFeatures()
     classify = whole.get_submodule("classifier")
     with torch.no_grad():
-        torch.testing.assert_close(classify(pooled(cat(96))), whole(cat(96)))
+        # Batch norms folded into the convolutions round otherwise.
+        torch.testing.assert_close(classify(pooled(cat(96))), whole(cat(96)), atol=1e-4, rtol=1e-4)

@@ -35,8 +35,9 @@ def test_batch_rows_do_not_mix(body: BodyModel) -> None:
     params = random_params(3)
     together = body(params)
     alone = body(params.select([1]))
-    assert torch.allclose(together.vertices[1], alone.vertices[0], atol=1e-6)
-    assert torch.allclose(together.joints[1], alone.joints[0], atol=1e-6)
+    # Products of matrices of other sizes round otherwise, and not alike on all processors.
+    assert torch.allclose(together.vertices[1], alone.vertices[0], atol=1e-5)
+    assert torch.allclose(together.joints[1], alone.joints[0], atol=1e-5)
 
 
 def test_loads_with_smplx_unchanged(

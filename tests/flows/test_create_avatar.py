@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from dinar_models.fitting.start import rotation_matrix
 from dinar_models.reconstruction import ReconstructionRules
-from flows.avatar_folder import OWN_FILES, AvatarError, check_target, read_avatar
+from flows.avatar_folder import OWN_FILES, PER_PHOTO, AvatarError, check_target, read_avatar
 from flows.champion import WEIGHTS
 from flows.cli import app
 from flows.create_avatar import FittedPerson, create_avatar, fit_people, rules_of
@@ -114,7 +114,7 @@ def several(
 
 def test_several_photos_make_one_avatar_that_shows_each_of_them(several: Several) -> None:
     names = {p.name for p in several.folder.iterdir()}
-    assert names == OWN_FILES - {"walk.webp"} | {"photo-2.png", "mask-2.png", "fit-2.png"}
+    assert names == OWN_FILES - {"walk.webp"} | {f"{name}-2.png" for name in PER_PHOTO}
     for suffix in ("", "-2"):
         photo, mask, fit = (
             np.asarray(Image.open(several.folder / f"{name}{suffix}.png"))
