@@ -87,7 +87,7 @@ class LatentPairSource:
     def first_window(self) -> LatentPairs:
         """All pairs from which the first step draws."""
         parts = [self._read(number) for number in self._window(0)]
-        return LatentPairs(*(torch.cat(tensors).float() for tensors in zip(*parts, strict=True)))
+        return LatentPairs(*(torch.cat([t.float() for t in tensors]) for tensors in zip(*parts, strict=True)))
 
     def _window(self, step: int) -> list[int]:
         """Numbers of the blocks in use, oldest first: as many new ones per step as keep all pairs equally in use."""
@@ -101,8 +101,9 @@ class LatentPairSource:
         """Pairs by their place in the blocks, of which `ends` says where each one ends."""
         which = np.searchsorted(ends, drawn, side="right")
         place = drawn - np.concatenate([[0], ends])[which]
-        pairs = [tuple(t[p] for t in self._read(blocks[w])) for w, p in zip(which, place, strict=True)]
-        return LatentPairs(*(torch.stack(tensors).float() for tensors in zip(*pairs, strict=True)))
+        # Single precision before anything else: under autocast CPUs stack no halves.
+        pairs = [tuple(t[p].float() for t in self._read(blocks[w])) for w, p in zip(which, place, strict=True)]
+        return LatentPairs(*(torch.stack(tensors) for tensors in zip(*pairs, strict=True)))
 
     def _read_block(self, number: int) -> LatentPairs:
         """As it is stored, float16."""

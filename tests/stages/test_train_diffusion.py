@@ -128,6 +128,12 @@ def test_killed_with_sigkill_and_resumed_it_ends_with_the_same_bytes(
     assert not checkpoint.exists()
 
 
+def test_it_trains_in_bf16_as_it_does_by_default(latents: Path, tmp_path: Path) -> None:
+    """Latents are stored in halves, which CPUs do not stack under autocast."""
+    params = PARAMS.model_copy(update={"dtype": "bfloat16", "steps": 2})
+    assert np.isfinite(train(latents, tmp_path, params)["loss"])
+
+
 def test_killed_between_the_last_step_and_publishing_no_step_is_repeated(
     latents: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
