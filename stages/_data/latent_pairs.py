@@ -102,7 +102,9 @@ class LatentPairSource:
         which = np.searchsorted(ends, drawn, side="right")
         place = drawn - np.concatenate([[0], ends])[which]
         # Single precision before anything else: under autocast CPUs stack no halves.
-        pairs = [tuple(t[p].float() for t in self._read(blocks[w])) for w, p in zip(which, place, strict=True)]
+        pairs = [
+            tuple(t[p].float() for t in self._read(blocks[w])) for w, p in zip(which, place, strict=True)
+        ]
         return LatentPairs(*(torch.stack(tensors) for tensors in zip(*pairs, strict=True)))
 
     def _read_block(self, number: int) -> LatentPairs:
