@@ -1,7 +1,7 @@
 """Layers of diffusers' networks that CPUs are slow at in bf16, and what takes their place.
 
 Measured on one core of an EPYC with AVX-512 BF16: the gradient of a group norm over 4 × 32 × 128 × 128, channels
-last, takes 18 ms by torch's kernel and 5 ms as stated here; attention among 1024 tokens of width 96, batch 4, with
+last, takes 18 ms by torch's kernel and 6 ms as stated here; attention among 1024 tokens of width 96, batch 4, with
 its gradient 43 ms by the fused kernel and 18 ms step by step.
 """
 
