@@ -64,7 +64,7 @@ def _with_hidden(
     texture: NeuralTexture, partial: NeuralTexture, colours: np.ndarray, tables: AtlasTables
 ) -> NeuralTexture:
     """`texture` with colours (B, 3, N) and full masks on the hidden texels of the islands."""
-    inside = torch.from_numpy(tables.island_mask)
+    inside = torch.from_numpy(tables.island_mask).to(texture.data.device)
     rgb: Float[Tensor, "b 3 t t"] = torch.zeros_like(texture.rgb)
     rgb[:, :, inside] = torch.from_numpy(colours).to(rgb)
     hidden = inside & (partial.filled < 0.5)

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from dinar_models.stylegan2 import Activation, EqualConv2d
+from dinar_models.stylegan2 import Activation, EqualConv2d, without_autocast
 from dinar_models.types import CHANNELS, NeuralTexture
 
 UV_WIDTH, MASK_WIDTH = 8, 4
@@ -46,7 +46,7 @@ class ReflectionPad(nn.ReflectionPad2d):
     """In the image's own type: autocast would turn it into float32 and back."""
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device.type):
             return super().forward(x)
 
 

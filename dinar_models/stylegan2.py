@@ -5,6 +5,7 @@ weights, so that a batch is one convolution and not one per sample.
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -22,6 +23,11 @@ def widths(size: int, base: int) -> dict[int, int]:
     base = 256 is the published networks' channel multiplier 2: 256 up to 64 px, 128, 64, 32 at 512 px.
     """
     return {s: max(base * 64 // max(s, 64), 8) for s in (2**i for i in range(2, size.bit_length()))}
+
+
+def without_autocast(device: str) -> AbstractContextManager[object]:
+    """A block in which types stay as they are; the meta device, on which sizes are counted, has no autocast."""
+    return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
 
 
 class Activation(nn.LeakyReLU):
@@ -132,7 +138,7 @@ class _Double(torch.autograd.Function):
         ctx.save_for_backward(kernel)
         precise = torch.promote_types(x.dtype, torch.float32)
         weight = 4 * _of_each_channel(kernel.to(precise), x)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device.type):
             out = F.conv_transpose2d(x.to(precise), weight, stride=2, padding=1, groups=x.shape[1])
         return out.to(x.dtype)
 

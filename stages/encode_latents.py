@@ -59,7 +59,7 @@ def run(params: EncodeLatentsParams, inputs: Paths, outputs: Paths, runtime: Run
         open_store(inputs["textures"], "textures").index, open_store(inputs["merged"], "merged").index, params
     )
     dtype = resolve_dtype(params.dtype, runtime.device)
-    vqgan = _vqgan(inputs["avatar"], inputs["vqgan"], inputs["body"])
+    vqgan = _vqgan(inputs["avatar"], inputs["vqgan"], inputs["body"], "cpu")
     return build_store(
         out=outputs["latents"],
         schema="latents",
@@ -72,6 +72,7 @@ def run(params: EncodeLatentsParams, inputs: Paths, outputs: Paths, runtime: Run
             merged_rows=index["merged_row"].to_numpy(),
             inputs=dict(inputs),
             params=params,
+            device=runtime.device,
             dtype=dtype,
         ),
         runtime=runtime,
@@ -101,10 +102,11 @@ def encode_shard(
     merged_rows: np.ndarray,
     inputs: dict[str, Path],
     params: EncodeLatentsParams,
+    device: str,
     dtype: torch.dtype,
 ) -> ShardResult:
     """Some rows; each merged texture is encoded once."""
-    vqgan = _vqgan(inputs["avatar"], inputs["vqgan"], inputs["body"])
+    vqgan = _vqgan(inputs["avatar"], inputs["vqgan"], inputs["body"], device)
     side = vqgan.config.latent_size
     index = open_store(inputs["textures"], "textures").index
     arrays = {
@@ -119,27 +121,27 @@ def encode_shard(
         group = [r for r in usable if merged_rows[r] == row_of_merged]
         places = [r - rows.start for r in group]
         generator = generator_for(
-            params.seed, "encode_latents", *(index.at[group[0], name] for name in GROUP)
+            params.seed, "encode_latents", *(index.at[group[0], name] for name in GROUP), device=device
         )
-        nets = _nets(inputs["avatar"], inputs["body"])
-        texture, _ = partial_textures(group, inputs, nets, generator, dtype=dtype)
+        nets = _nets(inputs["avatar"], inputs["body"], device)
+        texture, _ = partial_textures(group, inputs, nets, generator, device, dtype)
         guess = fill_guess(texture, _tables(inputs["body"], texture.data.shape[-1]), params.guess)
         merged = open_store(inputs["merged"], "merged").read("texture", [int(row_of_merged)])
-        with autocast("cpu", dtype):
-            z = vqgan.encode(torch.cat([guess.data, torch.from_numpy(merged).float()])).half().numpy()
-        arrays["z_partial"][places], arrays["z_merged"][places] = z[:-1], z[-1:]
-        arrays["mask"][places] = latent_mask(texture.filled, side).half().numpy()
+        with autocast(device, dtype):
+            z = vqgan.encode(torch.cat([guess.data, torch.from_numpy(merged).float().to(device)]))
+        arrays["z_partial"][places], arrays["z_merged"][places] = (part.half().cpu() for part in (z[:-1], z[-1:]))
+        arrays["mask"][places] = latent_mask(texture.filled, side).half().cpu()
     return ShardResult(arrays)
 
 
 @functools.lru_cache(maxsize=1)
-def _nets(avatar: Path, body: Path) -> AvatarNets:
-    return load_nets(avatar, body, "cpu")
+def _nets(avatar: Path, body: Path, device: str) -> AvatarNets:
+    return load_nets(avatar, body, device)
 
 
-@functools.lru_cache(maxsize=1)
-def _vqgan(avatar: Path, vqgan: Path, body: Path) -> VQGAN:
-    return channels_last(load_vqgan(avatar, vqgan, body))
+@functools.lru_cache(maxsize=2)
+def _vqgan(avatar: Path, vqgan: Path, body: Path, device: str) -> VQGAN:
+    return channels_last(load_vqgan(avatar, vqgan, body).to(device))
 
 
 @functools.lru_cache(maxsize=1)

@@ -76,10 +76,10 @@ def run(params: FinetuneAvatarParams, inputs: Paths, outputs: Paths, runtime: Ru
     optimiser = torch.optim.Adam(learning.parameters(), lr=params.rate, betas=(0.0, 0.99))
     average = Averaged(whole, params.ema)
     dtype = resolve_dtype(params.dtype, runtime.device)
-    objective = Objective(params, params.image_size, dtype, runtime.device, inputs.get("weights"))
-    if objective.adversary:
-        trained = load_weights(inputs["avatar"], "discriminator", Discriminator.from_config, digests)
-        objective.adversary.net.load_state_dict(trained.state_dict())
+    judge = None
+    if params.adversarial:
+        judge = load_weights(inputs["avatar"], "discriminator", Discriminator.from_config, digests)
+    objective = Objective(params, params.image_size, dtype, runtime.device, inputs.get("weights"), judge)
     loop = TrainLoop(
         name="finetune_avatar",
         work=runtime.work_dir("finetune_avatar", work_key(params, inputs.values())),

@@ -91,6 +91,12 @@ def test_the_papers_profile_has_networks_of_the_published_size(name: str) -> Non
     assert parameters == pytest.approx(PUBLISHED[name], rel=0.02)
 
 
+def test_every_network_can_be_counted() -> None:
+    sizes = model_size.measure("tiny")
+    assert sizes.keys() == PUBLISHED.keys()
+    assert all(number > 0 for size in sizes.values() for number in size.values())
+
+
 @pytest.fixture(scope="module")
 def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Scans of six boxes, and their views in two variants."""

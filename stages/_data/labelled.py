@@ -113,8 +113,8 @@ class StepBatches(Dataset):
 def step_batches(
     people: LabelledPeople, rules: BatchRules, steps: range, runtime: Runtime
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of some steps in order, made ahead by another process where there is a core for it."""
-    workers = int(runtime.workers > 1)
+    """The batches of some steps in order, made ahead by other processes where there are cores for them."""
+    workers = min(runtime.workers - 1, 4)
     yield from DataLoader(
         StepBatches(people, rules),
         batch_size=None,

@@ -66,17 +66,19 @@ class Objective:
         dtype: torch.dtype,
         device: str,
         weights: Path | None = None,
+        judge: Discriminator | None = None,
     ) -> None:
         """Build it.
 
         Args:
             weights: folder of optional weights, for LPIPS.
+            judge: a discriminator that goes on learning, whatever its size; else a new one of the params' size.
         """
         self.params, self.dtype, self.device = params, dtype, device
         self.distance = channels_last(build_distance(params.distance, weights).to(device))
         self.adversary: Adversary | None = None
         if params.adversarial:
-            net = Discriminator(params.judged_size(image_size), params.discriminator_base)
+            net = judge or Discriminator(params.judged_size(image_size), params.discriminator_base)
             rules = AdversaryRules(params.discriminator_rate, params.adversarial, params.r1, params.r1_every)
             self.adversary = Adversary(channels_last(net.to(device)), rules, dtype)
 
