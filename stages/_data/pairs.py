@@ -163,7 +163,7 @@ class PairSource(Dataset[dict[str, Tensor]]):
     def pack(
         self, pairs: Sequence[Pair], rng: np.random.Generator, rows: slice = slice(None)
     ) -> dict[str, Tensor]:
-        """Some of the pairs as a batch for `Pairs.unpack`; for all of them the middles of the losses' crops are drawn."""
+        """Some of the pairs as a batch for `Pairs.unpack`; the middles of crops are drawn for all of them."""
         shots = [(self._shot(a), self._shot(b)) for a, b in pairs[rows]]
         points = shots[0][0].points.shape[1]  # of one body, hence as many in all shots
         centres = [int(rng.integers(points)) for _ in pairs][rows]
