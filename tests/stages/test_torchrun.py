@@ -43,7 +43,7 @@ def jobs_of(world: World) -> list[Job]:
     """All stages that train on images.
 
     Adam's first steps have the size of its rate whatever the gradient's: where a gradient is all but zero, rounding
-    decides their sign. So rates are low; without the averaged gradients losses differ by 4e-4 and more all the same.
+    decides their sign. So rates are low; without the averaged gradients losses differ by 2e-4 and more all the same.
     """
 
     def job(stage: str, params: StageParams, output: str, reads: tuple[str, ...], **changes: object) -> Job:
