@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dinar_models import ranks
 from dinar_models.discriminator import Discriminator
 from dinar_models.losses import discriminator_loss, generator_loss, r1_penalty
 
@@ -59,6 +60,7 @@ class Adversary:
             logs["r1"] = penalty.detach()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
+        ranks.average_gradients(self.net.parameters())
         self.optimizer.step()
         return logs
 

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from dinar_models import ranks
+from dinar_models.draws import Draws
 from dinar_models.encoder import Encoder
 from dinar_models.generator import TextureGenerator
 from dinar_models.renderer import Renderer
@@ -85,7 +87,7 @@ class AvatarNets(nn.Module):
         self,
         rgb: Float[Tensor, "b 3 s s"],
         mask: Float[Tensor, "b 1 s s"],
-        generator: torch.Generator | None = None,
+        generator: Draws = None,
     ) -> Float[Tensor, "b 16 t t"]:
         """The generated channels that a photo gives; zeros where textures hold colours alone.
 
@@ -138,11 +140,12 @@ def over_white(rgb: Float[Tensor, "b 3 h w"], mask: Float[Tensor, "b 1 h w"]) ->
 def body_windows(covered: Bool[Tensor, "b h w"], margin: int) -> list[Window]:
     """Windows of one size, a multiple of WINDOW_STEP or the whole side, around each image's covered pixels.
 
-    An image without any gets a window in its middle.
+    An image without any gets a window in its middle. Processes that share a batch have windows of one size too.
     """
     height, width = covered.shape[1:]
     y0, y1, rows = _spans(covered.any(dim=2), margin, height)
     x0, x1, columns = _spans(covered.any(dim=1), margin, width)
+    rows, columns = ranks.largest([rows, columns], covered.device)
     tops = ((y0 + y1 - rows) // 2).clamp(0, height - rows).tolist()
     lefts = ((x0 + x1 - columns) // 2).clamp(0, width - columns).tolist()
     return [(y, y + rows, x, x + columns) for y, x in zip(tops, lefts, strict=True)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -15,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dinar_models.cpu_layers import replace_slow_layers
+from dinar_models.draws import Draws, draw
 from dinar_models.fills import Guess
 
 LATENT_CHANNELS = 6
@@ -122,15 +124,16 @@ class LatentDiffusion(nn.Module):
         z_partial: Float[Tensor, "b 6 t t"],
         mask: Float[Tensor, "b 1 t t"],
         *,
-        generator: torch.Generator,
+        generator: Draws,
     ) -> Float[Tensor, " b"]:
         """Eq. 1 at random timesteps: mean squared error of the prediction, one value per sample."""
         known = self._standardise(z_partial)
         z = self._into_chain(self._standardise(z_merged), known)
         if self.config.prediction == "mean":
             return (self._predict_mean(known, mask) - z).square().mean((1, 2, 3))
-        noise = torch.randn(z.shape, generator=generator, device=z.device, dtype=z.dtype)
-        t = torch.randint(0, self.config.steps, (len(z),), generator=generator, device=z.device)
+        noise = draw(torch.randn, z.shape, generator, device=z.device, dtype=z.dtype)
+        times = partial(torch.randint, 0, self.config.steps)
+        t = draw(times, (len(z),), generator, device=z.device)
         noisy = self.noise.add_noise(z, noise, t)
         target = noise if self.config.prediction == "epsilon" else self.noise.get_velocity(z, noise, t)
         predicted = self._predict(noisy, t, known, mask)

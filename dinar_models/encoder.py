@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dinar_models.draws import Draws, draw
 from dinar_models.stylegan2 import ConvLayer, EqualLinear, ResBlock, widths
 
 LR_MUL = 0.01
@@ -40,10 +41,10 @@ class Encoder(nn.Module):
         self,
         rgb: Float[Tensor, "b 3 s s"],
         mask: Float[Tensor, "b 1 s s"],
-        generator: torch.Generator | None = None,
+        generator: Draws = None,
     ) -> Float[Tensor, "b style"]:
         """`rgb` in [−1, 1] on black (−1), `mask` in [0, 1]; the generator draws the noise plane."""
-        noise = torch.randn(mask.shape, generator=generator, device=mask.device, dtype=mask.dtype)
+        noise = draw(torch.randn, mask.shape, generator, device=mask.device, dtype=mask.dtype)
         x = self.stem(torch.cat([rgb, mask, noise], dim=1))
         x = self.last(self.blocks(x))
         return self.out(self.hidden(x.flatten(1)))

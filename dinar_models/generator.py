@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dinar_models.draws import Draws
 from dinar_models.stylegan2 import StyledConv, ToTexture, widths
 from dinar_models.types import GENERATED
 
@@ -31,9 +32,7 @@ class TextureGenerator(nn.Module):
         self.convs = nn.ModuleList(StyledConv(channels[b], channels[b], style) for _, b in steps)
         self.heads = nn.ModuleList(ToTexture(channels[b], GENERATED, style) for _, b in steps)
 
-    def forward(
-        self, style: Float[Tensor, "b style"], generator: torch.Generator | None = None
-    ) -> Float[Tensor, "b 16 t t"]:
+    def forward(self, style: Float[Tensor, "b style"], generator: Draws = None) -> Float[Tensor, "b 16 t t"]:
         """Unbounded channels; the generator draws the noise of every layer."""
         x = self.first(self.constant.expand(len(style), -1, -1, -1), style, generator)
         out = self.first_head(x, style, None)

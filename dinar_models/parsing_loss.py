@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from dinar_models import ranks
 from dinar_models.labels import CLASS_TO_GROUP, GROUPS, LEVELS, UNKNOWN, Level, at_level
 
 _MEMBERS = [[c for c, group in enumerate(CLASS_TO_GROUP) if group == g] for g in range(len(GROUPS))]
@@ -37,7 +38,7 @@ def cross_entropies(
 def soft_dice(
     log_probability: Float[Tensor, "b k h w"], target: UInt8[Tensor, "b h w"]
 ) -> Float[Tensor, "k"]:
-    """1 − 2 |p ∩ t| / (|p| + |t|) of each class over the batch, NaN where the batch does not show the class.
+    """1 − 2 |p ∩ t| / (|p| + |t|) of each class over the batch (of all ranks), NaN where it does not show the class.
 
     Args:
         target: class numbers, UNKNOWN where not known.
@@ -46,6 +47,6 @@ def soft_dice(
     kinds = log_probability.shape[1]
     truth = F.one_hot(torch.where(known, target, 0).long(), kinds).permute(0, 3, 1, 2) * known[:, None]
     share = log_probability.exp() * known[:, None]
-    overlap, total = (share * truth).sum(dim=(0, 2, 3)), (share + truth).sum(dim=(0, 2, 3))
-    shown = truth.sum(dim=(0, 2, 3)) > 0
-    return torch.where(shown, 1 - 2 * overlap / total.clamp_min(1e-6), torch.nan)
+    sums = [values.sum(dim=(0, 2, 3)) for values in (share * truth, share + truth, truth.to(share))]
+    overlap, total, count = ranks.total(torch.stack(sums))
+    return torch.where(count > 0, 1 - 2 * overlap / total.clamp_min(1e-6), torch.nan)

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dinar_models.draws import Draws, draw
+
 BLUR = (1.0, 3.0, 3.0, 1.0)
 SLOPE = 0.2
 
@@ -243,11 +245,11 @@ class StyledConv(nn.Module):
         self.activate = Activation()
 
     def forward(
-        self, x: Float[Tensor, "b c h w"], style: Float[Tensor, "b s"], generator: torch.Generator | None
+        self, x: Float[Tensor, "b c h w"], style: Float[Tensor, "b s"], generator: Draws
     ) -> Float[Tensor, "b c2 h2 w2"]:
         out = self.conv(self.up(x), style)
         shape = (len(out), 1, *out.shape[2:])
-        noise = torch.randn(shape, generator=generator, device=out.device)
+        noise = draw(torch.randn, shape, generator, device=out.device)
         noise, bias = (math.sqrt(2) * part for part in (self.noise_strength * noise, self.bias))
         return self.activate(out + noise.to(out.dtype) + bias.to(out.dtype))
 

@@ -15,6 +15,7 @@ from diffusers.models.autoencoders.vae import Decoder, Encoder
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dinar_models import ranks
 from dinar_models.cpu_layers import replace_slow_layers
 from dinar_models.types import CHANNELS, NeuralTexture
 
@@ -100,7 +101,7 @@ class Codebook(nn.Module):
         loss = (chosen.detach() - z).square() + 0.25 * (chosen - z.detach()).square()
         if self.training:
             share = torch.bincount(codes.flatten(), minlength=len(self.vectors)) / codes.numel()
-            self.usage.lerp_(share.to(self.usage), 1 - USAGE_DECAY)
+            self.usage.lerp_(ranks.mean(share.to(self.usage)), 1 - USAGE_DECAY)
         return Quantised(z + (chosen - z).detach(), loss.mean((1, 2, 3)), codes)
 
     @torch.no_grad()

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from dinar_models import ranks
 from dinar_models.avatar import AvatarNets
 from dinar_models.discriminator import Discriminator
 from dinar_models.ema import Averaged
@@ -62,6 +63,7 @@ class FinetuneAvatarParams(ObjectiveParams):
 
 def run(params: FinetuneAvatarParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
     """Train the renderer, or everything; the averaged weights and the discriminator are kept."""
+    share = ranks.share(params.batch)
     digests = read_body_digests(inputs["body"])
     nets = channels_last(load_weights(inputs["avatar"], "avatar", AvatarNets.from_config, digests))
     vqgan = load_vqgan(inputs.get("vqgan"), digests)
@@ -70,6 +72,7 @@ def run(params: FinetuneAvatarParams, inputs: Paths, outputs: Paths, runtime: Ru
         raise ValueError("finetune_avatar.trains: all needs the input `vqgan`")
     networks = {"nets": nets} if vqgan is None else {"nets": nets, "vqgan": vqgan}
     whole = nn.ModuleDict(networks).to(runtime.device)
+    ranks.share_layers(whole)
     whole.requires_grad_(everything)
     nets.renderer.requires_grad_(True)
     learning = whole if everything else nets.renderer
@@ -90,8 +93,9 @@ def run(params: FinetuneAvatarParams, inputs: Paths, outputs: Paths, runtime: Ru
         state={"whole": whole, "optimiser": optimiser, "average": average, **objective.state},
     )
     rules = PairRules(
-        params.seed, params.image_size, params.batch, turnover=params.turnover, merged=vqgan is not None
-    )
+        params.seed, params.image_size, params.batch,
+        turnover=params.turnover, merged=vqgan is not None, rows=share.rows,
+    )  # fmt: skip
     source = PairSource(inputs, params.datasets, "train", rules)
     tables = Atlas.load(inputs["body"] / "atlas.npz").tables(nets.config.texture_size)
     island = torch.from_numpy(tables.island_mask).to(runtime.device)
@@ -102,7 +106,7 @@ def run(params: FinetuneAvatarParams, inputs: Paths, outputs: Paths, runtime: Ru
         errors: dict[str, Tensor] = {}
         with autocast(runtime.device, dtype):
             with torch.set_grad_enabled(everything):
-                texture = neural_texture(nets, pairs, generator)
+                texture = neural_texture(nets, pairs, share.draws(generator))
                 if vqgan is not None and kind == "completed":
                     texture, errors = completed(texture, vqgan, pairs, island)
             nets.renderer.train()
@@ -113,19 +117,21 @@ def run(params: FinetuneAvatarParams, inputs: Paths, outputs: Paths, runtime: Ru
             loss = loss + params.texture_weight * torch.stack([e.mean() for e in errors.values()]).sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        ranks.average_gradients(learning.parameters())
         optimiser.step()
         average.update_parameters(whole)
         loop.log(**{f"{kind}_{name}": value for name, value in logs.items()})
         loop.log(**objective.update_discriminator(made, pairs, step))
-    with publish(outputs["avatar"]) as folder:
-        averaged = average.net.float()
-        save_weights(folder, "avatar", averaged["nets"], nets.config_dict(), digests)
-        if everything and vqgan is not None:
-            save_weights(folder, "vqgan", averaged["vqgan"], vqgan.config_dict(), digests)
-        if objective.adversary:
-            judge = objective.adversary.net
-            save_weights(folder, "discriminator", judge, judge.config_dict(), digests)
-        loop.save_history(folder)
+    if ranks.rank() == 0:
+        with publish(outputs["avatar"]) as folder:
+            averaged = average.net.float()
+            save_weights(folder, "avatar", averaged["nets"], nets.config_dict(), digests)
+            if everything and vqgan is not None:
+                save_weights(folder, "vqgan", averaged["vqgan"], vqgan.config_dict(), digests)
+            if objective.adversary:
+                judge = objective.adversary.net
+                save_weights(folder, "discriminator", judge, judge.config_dict(), digests)
+            loop.save_history(folder)
     loop.clean()
     return {"people": len(source), "steps": params.steps}
 
@@ -162,6 +168,7 @@ STAGE = Stage(
     inputs=("data", "body", "avatar", "vqgan?", "weights?"),
     outputs=("avatar",),
     run=run,
+    trains=True,
 )
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import torch
 from pydantic import Field
 
+from dinar_models import ranks
 from dinar_models.avatar import AvatarConfig, AvatarNets, Texture
+from dinar_models.draws import Share
 from dinar_models.ema import Averaged
 from stages._core.cli import main
 from stages._core.digests import work_key
@@ -55,8 +57,10 @@ class TrainAvatarParams(ObjectiveParams):
 
 def run(params: TrainAvatarParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
     """Train; the averaged weights are kept, with batch norm's averaged statistics."""
+    share = ranks.share(params.batch)
     torch.manual_seed(params.seed)
     nets = channels_last(build(params).to(runtime.device))
+    ranks.share_layers(nets)
     optimiser = torch.optim.Adam(nets.parameters(), lr=params.rate, betas=(0.0, 0.99))
     average = Averaged(nets, params.ema)
     dtype = resolve_dtype(params.dtype, runtime.device)
@@ -70,28 +74,30 @@ def run(params: TrainAvatarParams, inputs: Paths, outputs: Paths, runtime: Runti
         runtime=runtime,
         state={"nets": nets, "optimiser": optimiser, "average": average, **objective.state},
     )
-    source, fixed = pair_sources(params, inputs, runtime.device)
+    source, fixed = pair_sources(params, inputs, share, runtime.device)
     for step, pairs in zip(loop, pair_batches(source, range(loop.start, params.steps), runtime), strict=True):
         generator = generator_for(params.seed, "train_avatar noise", step, device=runtime.device)
         nets.train()
         with autocast(runtime.device, dtype):
-            made = render(nets, neural_texture(nets, pairs, generator), pairs)
+            made = render(nets, neural_texture(nets, pairs, share.draws(generator)), pairs)
         loss, logs = objective.loss(made, pairs)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        ranks.average_gradients(nets.parameters())
         optimiser.step()
         average.update_parameters(nets)
         loop.log(**logs, **objective.update_discriminator(made, pairs, step))
         if (step + 1) % params.validate_every == 0:
             loop.log(val_psnr=validate(average, fixed, params, dtype, runtime.device))
     final = validate(average, fixed, params, dtype, runtime.device)
-    with publish(outputs["avatar"]) as folder:
-        digests = read_body_digests(inputs["body"])
-        save_weights(folder, "avatar", average.net.float(), nets.config_dict(), digests)
-        if objective.adversary:
-            net = objective.adversary.net
-            save_weights(folder, "discriminator", net, net.config_dict(), digests)
-        loop.save_history(folder)
+    if ranks.rank() == 0:
+        with publish(outputs["avatar"]) as folder:
+            digests = read_body_digests(inputs["body"])
+            save_weights(folder, "avatar", average.net.float(), nets.config_dict(), digests)
+            if objective.adversary:
+                net = objective.adversary.net
+                save_weights(folder, "discriminator", net, net.config_dict(), digests)
+            loop.save_history(folder)
     loop.clean()
     return {"people": len(source), "steps": params.steps, "val_psnr": round(final, 2)}
 
@@ -106,9 +112,11 @@ def build(params: TrainAvatarParams) -> AvatarNets:
     return AvatarNets(AvatarConfig(**{name: getattr(params, name) for name in names}))
 
 
-def pair_sources(params: TrainAvatarParams, inputs: Paths, device: str) -> tuple[PairSource, list[Pairs]]:
-    """Train people, and a few fixed batches of val people."""
-    rules = PairRules(params.seed, params.image_size, params.batch, turnover=params.turnover)
+def pair_sources(
+    params: TrainAvatarParams, inputs: Paths, share: Share, device: str
+) -> tuple[PairSource, list[Pairs]]:
+    """This process's share of train people, and a few fixed batches of val people, which all ranks look at."""
+    rules = PairRules(params.seed, params.image_size, params.batch, turnover=params.turnover, rows=share.rows)
     val = PairSource(inputs, params.datasets, "val", rules)
     packed = val.fixed(FIXED_BATCHES * params.batch)
     batches = [
@@ -143,6 +151,7 @@ STAGE = Stage(
     inputs=("data", "body", "weights?"),
     outputs=("avatar",),
     run=run,
+    trains=True,
 )
 
 if __name__ == "__main__":

@@ -6,12 +6,13 @@ import torch
 from diffusers.training_utils import EMAModel
 from pydantic import Field
 
+from dinar_models import ranks
 from dinar_models.diffusion import DiffusionConfig, LatentDiffusion, Prediction
 from dinar_models.fills import Guess
 from stages._core.cli import main
 from stages._core.digests import work_key
 from stages._core.params import StageParams
-from stages._core.precision import DtypeChoice, channels_last, resolve_dtype
+from stages._core.precision import DtypeChoice, autocast, channels_last, resolve_dtype
 from stages._core.publish import publish
 from stages._core.runtime import Runtime
 from stages._core.seeds import generator_for
@@ -62,14 +63,17 @@ class TrainDiffusionParams(StageParams):
 
 def run(params: TrainDiffusionParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
     """Train, keep the averaged weights, and record the last validation loss."""
+    share = ranks.share(params.batch)
     offered = offered_stores(inputs["data"], params.datasets)
     stores = [open_store(part["latents"], "latents") for part in offered]
     train, val = (
-        LatentPairSource(stores, split, seed=params.seed, batch=params.batch) for split in ("train", "val")
+        LatentPairSource(stores, split, seed=params.seed, batch=params.batch, rows=share.rows)
+        for split in ("train", "val")
     )
     if len(train) == 0:
         raise ValueError("no pair of the train split: see the reasons in the latents' rejects.parquet")
     net = channels_last(build(params, train, read_guess(stores)).to(runtime.device))
+    ranks.share_layers(net)
     optimiser = torch.optim.AdamW(net.unet.parameters(), lr=params.rate, weight_decay=params.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, partial(cosine_rate, steps=params.steps, warmup=params.warmup, end=params.final_rate)
@@ -88,10 +92,12 @@ def run(params: TrainDiffusionParams, inputs: Paths, outputs: Paths, runtime: Ru
     dtype = resolve_dtype(params.dtype, runtime.device)
     for step in loop:
         generator = generator_for(params.seed, "train_diffusion noise", step, device=runtime.device)
-        with torch.autocast(runtime.device, dtype, enabled=dtype != torch.float32):
-            loss = net.train().loss(*train.step(step).to(runtime.device), generator=generator).mean()
+        batch = train.step(step).to(runtime.device)
+        with autocast(runtime.device, dtype):
+            loss = net.train().loss(*batch, generator=share.draws(generator)).mean()
         optimiser.zero_grad()
         loss.backward()
+        ranks.average_gradients(net.unet.parameters())
         torch.nn.utils.clip_grad_norm_(net.unet.parameters(), 1.0)
         optimiser.step()
         schedule.step()
@@ -100,9 +106,10 @@ def run(params: TrainDiffusionParams, inputs: Paths, outputs: Paths, runtime: Ru
         if len(val) and (step + 1) % params.validate_every == 0:
             loop.log(val=validation_loss(net, ema, val, params, runtime.device))
     ema.copy_to(net.unet.parameters())
-    with publish(outputs["diffusion"]) as folder:
-        save_weights(folder, "diffusion", net.float(), net.config_dict(), digests(stores))
-        loop.save_history(folder)
+    if ranks.rank() == 0:
+        with publish(outputs["diffusion"]) as folder:
+            save_weights(folder, "diffusion", net.float(), net.config_dict(), digests(stores))
+            loop.save_history(folder)
     loop.clean()
     return {"pairs": len(train), "steps": params.steps, "loss": round(loop.history[-1]["loss"], 4)}
 
@@ -155,7 +162,9 @@ def digests(stores: list[Store]) -> dict[str, str]:
     return {name: str(stores[0].attrs[name]) for name in ("body", "atlas")}
 
 
-STAGE = Stage("train_diffusion", TrainDiffusionParams, inputs=("data",), outputs=("diffusion",), run=run)
+STAGE = Stage(
+    "train_diffusion", TrainDiffusionParams, inputs=("data",), outputs=("diffusion",), run=run, trains=True
+)
 
 if __name__ == "__main__":
     main(STAGE)

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from dinar_models import ranks
 from dinar_models.backbones import efficientnet_lite0_state
 from dinar_models.labels import LEVELS, at_level
 from dinar_models.metrics import parsing_scores
@@ -68,6 +69,7 @@ class TrainParserParams(StageParams):
 
 def run(params: TrainParserParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
     """Train, validate on val people before unseen photographs, publish the weights."""
+    share = ranks.share(params.batch)
     paths = chosen(inputs.group("views"), params.datasets)
     people = LabelledPeople(paths, "train", params.images, params.image_size, params.seed)
     config = {"architecture": params.architecture, "size": params.size}
@@ -76,12 +78,14 @@ def run(params: TrainParserParams, inputs: Paths, outputs: Paths, runtime: Runti
     parser = channels_last(build_parser(config).to(runtime.device))
     load_encoder(parser, efficientnet_lite0_state())
     start_at_prior(parser)
-    loop = train(parser, people, params, runtime, work_key(params, inputs.values()))
+    rules = BatchRules(params.seed, params.batch, params.size, params.size // parser.stride, share.rows)
+    loop = train(parser, people, rules, params, runtime, work_key(params, inputs.values()))
     scores = validate(parser.eval(), paths, params, runtime)
-    with publish(outputs["parser"]) as folder:
-        save_weights(folder, "parser", parser, config)
-        loop.save_history(folder)
-        write_file(folder / "validation.json", json.dumps(scores, indent=1, sort_keys=True) + "\n")
+    if ranks.rank() == 0:
+        with publish(outputs["parser"]) as folder:
+            save_weights(folder, "parser", parser, config)
+            loop.save_history(folder)
+            write_file(folder / "validation.json", json.dumps(scores, indent=1, sort_keys=True) + "\n")
     loop.clean()
     return {"images": len(people), **scores}
 
@@ -95,10 +99,16 @@ def chosen(views: dict[str, Path], names: list[str]) -> dict[str, Path]:
 
 
 def train(
-    parser: Parser, people: LabelledPeople, params: TrainParserParams, runtime: Runtime, key: str
+    parser: Parser,
+    people: LabelledPeople,
+    rules: BatchRules,
+    params: TrainParserParams,
+    runtime: Runtime,
+    key: str,
 ) -> TrainLoop:
     """AdamW with a short warm-up and a cosine; resumes after a kill."""
     dtype = resolve_dtype(params.dtype, runtime.device)
+    ranks.share_layers(parser)
     optimizer = torch.optim.AdamW(_rates(parser, params), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, params.steps))
     loop = TrainLoop(
@@ -110,7 +120,6 @@ def train(
         runtime=runtime,
         state={"parser": parser, "optimizer": optimizer, "schedule": schedule},
     )
-    rules = BatchRules(params.seed, params.batch, params.size, params.size // parser.stride)
     batches = step_batches(people, rules, range(loop.start, params.steps), runtime)
     train_mode(parser)
     for _, (images, labels) in zip(loop, batches, strict=True):
@@ -120,6 +129,7 @@ def train(
         terms = losses(logits.float(), labels.to(runtime.device))
         optimizer.zero_grad(set_to_none=True)
         total(terms, params).backward()
+        ranks.average_gradients(parser.parameters())
         optimizer.step()
         schedule.step()
         loop.log(**terms)
@@ -169,7 +179,9 @@ def _rate(step: int, steps: int, warm_up: float = 0.05) -> float:
     return 0.5 * (1 + float(np.cos(np.pi * (share - warm_up) / (1 - warm_up))))
 
 
-STAGE = Stage("train_parser", TrainParserParams, inputs=("views.*",), outputs=("parser",), run=run)
+STAGE = Stage(
+    "train_parser", TrainParserParams, inputs=("views.*",), outputs=("parser",), run=run, trains=True
+)
 
 if __name__ == "__main__":
     main(STAGE)

@@ -9,7 +9,9 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from dinar_models import ranks
 from dinar_models.avatar import AvatarNets
+from dinar_models.draws import Draws, draw
 from dinar_models.ema import Averaged
 from dinar_models.folding import for_inference
 from dinar_models.types import NeuralTexture
@@ -74,12 +76,14 @@ class TrainVqganParams(ObjectiveParams):
 
 def run(params: TrainVqganParams, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
     """Continuous at first, then quantised from a k-means start, dead codes restarting."""
+    share = ranks.share(params.batch)
     torch.manual_seed(params.seed)
     digests = read_body_digests(inputs["body"])
     dtype = resolve_dtype(params.dtype, runtime.device)
     nets = load_weights(inputs["avatar"], "avatar", AvatarNets.from_config, digests)
     nets = for_inference(nets.to(runtime.device), dtype)
     vqgan = channels_last(build(params).to(runtime.device))
+    ranks.share_layers(vqgan)
     optimiser = torch.optim.Adam(vqgan.parameters(), lr=params.rate, betas=(0.5, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, partial(cosine_rate, steps=params.steps))
     average = Averaged(vqgan, params.ema)
@@ -97,8 +101,9 @@ def run(params: TrainVqganParams, inputs: Paths, outputs: Paths, runtime: Runtim
         },
     )  # fmt: skip
     rules = PairRules(
-        params.seed, params.image_size, params.batch, turnover=params.turnover, merged=True, same=True
-    )
+        params.seed, params.image_size, params.batch,
+        turnover=params.turnover, merged=True, same=True, rows=share.rows,
+    )  # fmt: skip
     source = PairSource(inputs, params.datasets, "train", rules)
     tables = Atlas.load(inputs["body"] / "atlas.npz").tables(params.texture_size)
     island = torch.from_numpy(tables.island_mask).to(runtime.device)
@@ -110,9 +115,10 @@ def run(params: TrainVqganParams, inputs: Paths, outputs: Paths, runtime: Runtim
             with autocast(runtime.device, dtype):
                 many = textures(nets, first, params.merged_share, generator)
             start_quantising(vqgan, many, generator)
+            ranks.copy_from_first(vqgan)  # GPUs add up in any order
             average.net.load_state_dict(vqgan.state_dict())
         with autocast(runtime.device, dtype):
-            texture = textures(nets, pairs, params.merged_share, generator)
+            texture = textures(nets, pairs, params.merged_share, share.draws(generator))
             made = compress(vqgan.train(), texture, quantise=step >= switch)
         errors = texture_error(made.texture.data, texture.data, island) | {"codebook": made.codebook}
         loss = params.texture_loss(errors)
@@ -124,11 +130,12 @@ def run(params: TrainVqganParams, inputs: Paths, outputs: Paths, runtime: Runtim
             loop.log(**logs)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        ranks.average_gradients(vqgan.parameters())
         torch.nn.utils.clip_grad_norm_(vqgan.parameters(), 1.0)
         optimiser.step()
         schedule.step()
         if params.restart_every and step > switch and step % params.restart_every == 0:
-            vqgan.codebook.restart_dead(made.z, generator)
+            vqgan.codebook.restart_dead(ranks.whole_batch(made.z), generator)
         average.update_parameters(vqgan)
         if step % params.image_every == 0:
             loop.log(**objective.update_discriminator(shown, pairs, step))
@@ -136,9 +143,10 @@ def run(params: TrainVqganParams, inputs: Paths, outputs: Paths, runtime: Runtim
         loop.log(perplexity=vqgan.codebook.perplexity)
     # Codes that restarted jump: their running mean would lie between old and new place.
     average.net.codebook.load_state_dict(vqgan.codebook.state_dict())
-    with publish(outputs["vqgan"]) as folder:
-        save_weights(folder, "vqgan", average.net.float(), vqgan.config_dict(), digests)
-        loop.save_history(folder)
+    if ranks.rank() == 0:
+        with publish(outputs["vqgan"]) as folder:
+            save_weights(folder, "vqgan", average.net.float(), vqgan.config_dict(), digests)
+            loop.save_history(folder)
     loop.clean()
     perplexity = float(vqgan.codebook.perplexity)
     return {"people": len(source), "steps": params.steps, "perplexity": round(perplexity, 1)}
@@ -166,14 +174,13 @@ def build(params: TrainVqganParams) -> VQGAN:
 
 
 @torch.no_grad()
-def textures(
-    nets: AvatarNets, pairs: Pairs, merged_share: float, generator: torch.Generator
-) -> NeuralTexture:
+def textures(nets: AvatarNets, pairs: Pairs, merged_share: float, generator: Draws) -> NeuralTexture:
     """Neural textures of the inputs, a share of them with what their whole shot shows."""
     partial = neural_texture(nets, pairs, generator)
-    draw = torch.rand(len(partial.data), generator=generator, device=generator.device) < merged_share
+    chance = draw(torch.rand, (len(partial.data),), generator, device=partial.data.device)
     merged = merged_texture(partial, pairs)
-    return NeuralTexture(torch.where(draw[:, None, None, None], merged.data, partial.data))
+    chosen = (chance < merged_share)[:, None, None, None]
+    return NeuralTexture(torch.where(chosen, merged.data, partial.data))
 
 
 def compress(vqgan: VQGAN, texture: NeuralTexture, *, quantise: bool) -> Compressed:
@@ -200,6 +207,7 @@ STAGE = Stage(
     inputs=("data", "body", "avatar", "weights?"),
     outputs=("vqgan",),
     run=run,
+    trains=True,
 )
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from stages._core import torchrun
 from stages._core.logs import set_up_logging
 from stages._core.params import ParamsError, parse_section, read_params
 from stages._core.publish import write_file
@@ -26,7 +27,8 @@ def main(stage: Stage, argv: list[str] | None = None) -> None:
     if stage.run.__module__ == "__main__":  # workers can import stages.NAME, but no __main__ of ours
         stage = importlib.import_module(f"stages.{stage.name}").STAGE
     arguments = _parser(stage).parse_args(argv)
-    set_up_logging(logging.DEBUG if arguments.debug else logging.INFO)
+    level = logging.DEBUG if arguments.debug else logging.INFO
+    set_up_logging(level if torchrun.rank() == 0 else logging.WARNING)
     try:
         inputs, outputs = _paths(arguments.input), _paths(arguments.output)
         run_stage(stage, Path(arguments.params), inputs, outputs, Runtime.from_environment())
@@ -40,11 +42,15 @@ def main(stage: Stage, argv: list[str] | None = None) -> None:
 def run_stage(stage: Stage, params_file: Path, inputs: Paths, outputs: Paths, runtime: Runtime) -> Summary:
     """What the command line, the flows and the tests share."""
     stage.check_paths(inputs, outputs)
+    if torchrun.world() > 1 and not stage.trains:
+        raise ValueError("it runs in one process; start it without torchrun")
     params = parse_section(stage.params, stage.name, read_params(params_file))
     start = time.monotonic()
-    summary = stage.run(params, inputs, outputs, runtime)
+    with torchrun.process_group(runtime.device):
+        summary = stage.run(params, inputs, outputs, runtime)
     seconds = time.monotonic() - start
-    _keep_provenance(stage, inputs, outputs, summary, seconds, runtime)
+    if torchrun.rank() == 0:
+        _keep_provenance(stage, inputs, outputs, summary, seconds, runtime)
     log.info("%s: %s in %.1f s", stage.name, _words(summary), seconds)
     return summary
 
@@ -85,6 +91,7 @@ def _keep_provenance(
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "peak_mib": _peak_mib(),
         "workers": runtime.workers,
+        "processes": torchrun.world(),
         "scheduler": runtime.scheduler,
         "device": runtime.device,
         "python": platform.python_version(),

@@ -38,7 +38,7 @@ def channels_last(net: Net) -> Net:
 
 def autocast(device: str, dtype: torch.dtype) -> torch.autocast:
     """Run a block in `dtype`; float32 changes nothing."""
-    return torch.autocast(device, dtype, enabled=dtype != torch.float32)
+    return torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)
 
 
 def _fast_bfloat16() -> bool:

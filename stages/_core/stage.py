@@ -46,6 +46,7 @@ class Stage:
         name: module name below `stages` and section of params.yaml.
         inputs: names; `x?` is optional, `x.*` a group with at least one member.
         outputs: names.
+        trains: whether torchrun may start it in several processes, which share each batch.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Stage:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     run: Callable[[Any, Paths, Paths, Runtime], Summary]
+    trains: bool = False
 
     def check_paths(self, inputs: Paths, outputs: Paths) -> None:
         """Raise ValueError when a name is missing or unknown."""

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from dinar_models import ranks
 from stages._core.memory import keep_freed_memory
 from stages._core.progress import progress
 from stages._core.runtime import Runtime
@@ -36,6 +37,8 @@ class TrainLoop:
 
     The random state at step k is a function of (seed, k) and of what was drawn since the last checkpoint, and
     a checkpoint holds torch's, NumPy's and Python's: a killed and resumed run ends with the same weights.
+    Under torchrun all ranks iterate alike and resume from one checkpoint; rank 0 alone writes. A run may go on with
+    another number of processes.
 
     Args:
         name: for the progress line.
@@ -67,6 +70,7 @@ class TrainLoop:
         self._sums: dict[str, tuple[float, int]] = {}
         self._live = _live(runtime.runs_root / name)
         self.start = self._resume()
+        self._agree()
         if self.start == 0:
             random.seed(seed)
             np.random.seed(seed % 2**32)
@@ -96,7 +100,8 @@ class TrainLoop:
 
     def clean(self) -> None:
         """Remove the checkpoints; call after the output was published."""
-        shutil.rmtree(self.work, ignore_errors=True)
+        if ranks.rank() == 0:
+            shutil.rmtree(self.work, ignore_errors=True)
 
     def _end_step(self, done: int) -> str:
         if done % self.log_every == 0 or done == self.steps:
@@ -109,14 +114,28 @@ class TrainLoop:
         return " ".join(shown[:4])
 
     def _write_line(self, done: int) -> None:
+        self._share_sums()
         means = {name: total / count for name, (total, count) in self._sums.items()}
         self._sums = {}
         if not means:
             return
         self.history.append({"step": done, **means})
-        self._live.log(done, means)
+        if ranks.rank() == 0:
+            self._live.log(done, means)
+
+    def _share_sums(self) -> None:
+        """Each rank logged its own samples: their mean over the ranks is that of the whole batch."""
+        if ranks.world() == 1 or not self._sums:
+            return
+        totals = torch.tensor([total for total, _ in self._sums.values()], dtype=torch.float64)
+        shared = ranks.mean(totals.to(self.runtime.device)).tolist()
+        counts = [count for _, count in self._sums.values()]
+        self._sums = dict(zip(self._sums, zip(shared, counts, strict=True), strict=True))
 
     def _save(self, done: int) -> None:
+        self._share_sums()
+        if ranks.rank() > 0:
+            return
         checkpoint = {
             "step": done,
             "state": {name: item.state_dict() for name, item in self.state.items()},
@@ -127,6 +146,15 @@ class TrainLoop:
         partial = self.work / f".{CHECKPOINT}.partial"
         torch.save(checkpoint, partial)
         os.replace(partial, self.work / CHECKPOINT)
+
+    def _agree(self) -> None:
+        """Raise RuntimeError unless all ranks start at the same step; none is beyond this before all have read."""
+        starts = ranks.whole_batch(torch.tensor([float(self.start)], device=self.runtime.device)).tolist()
+        if len(set(starts)) > 1:
+            places = ", ".join(f"{start:.0f}" for start in starts)
+            raise RuntimeError(
+                f"processes would start at steps {places}: {self.work} must be one folder for all"
+            )
 
     def _resume(self) -> int:
         path = self.work / CHECKPOINT
@@ -176,7 +204,7 @@ def _rng_state() -> dict[str, Any]:
     version, internal, gauss_next = random.getstate()
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
         "numpy": [str(kind), [int(k) for k in keys], int(position), int(has_gauss), float(gauss)],
         "python": [version, list(internal), gauss_next],
     }
@@ -185,7 +213,7 @@ def _rng_state() -> dict[str, Any]:
 def _set_rng_state(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+        torch.cuda.set_rng_state(state["cuda"][0].cpu())  # of one's own GPU
     kind, keys, position, has_gauss, gauss = state["numpy"]
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
     version, internal, gauss_next = state["python"]

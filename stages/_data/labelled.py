@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -29,12 +29,14 @@ class BatchRules:
 
     Attributes:
         image_size, label_size: pixels per side.
+        rows: which samples this process takes. All are made, because images lend each other their colours.
     """
 
     seed: int
     batch: int
     image_size: int
     label_size: int
+    rows: slice = field(default_factory=lambda: slice(None))
 
 
 class LabelledPeople:
@@ -107,7 +109,7 @@ class StepBatches(Dataset):
         generator = generator_for(rules.seed, "train_parser", "augment", step)
         cut_outs = self.people.take(rng.integers(0, len(self.people), rules.batch))
         images, labels = augment_batch(*cut_outs, rules.image_size, rules.label_size, generator=generator)
-        return to_bytes(images), labels
+        return to_bytes(images[rules.rows]), labels[rules.rows]
 
 
 def step_batches(

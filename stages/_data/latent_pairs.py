@@ -54,16 +54,19 @@ class LatentPairSource:
         stores: of latents, of one size.
         seed: of the draws.
         batch: pairs per step.
+        rows: which of them this process takes; all are drawn.
     """
 
     def __init__(
-        self, stores: Sequence[Store], split: str, *, seed: int, batch: int, block: int = BLOCK, window: int = WINDOW
+        self, stores: Sequence[Store], split: str, *, seed: int, batch: int, block: int = BLOCK,
+        window: int = WINDOW, rows: slice = slice(None),
     ) -> None:  # fmt: skip
         self.stores, self.split, self.seed, self.batch, self.window = stores, split, seed, batch, window
+        self.rows = rows
         self.blocks: list[Block] = []
         for number, store in enumerate(stores):
-            rows = store.ok_rows(split)
-            parts = np.split(rows, range(block, len(rows), block)) if len(rows) else []
+            own = store.ok_rows(split)
+            parts = np.split(own, range(block, len(own), block)) if len(own) else []
             self.blocks += [Block(number, part) for part in parts]
         self.turnover = batch / block
         self._read = functools.lru_cache(maxsize=window + 1)(self._read_block)
@@ -76,7 +79,7 @@ class LatentPairSource:
         blocks = self._window(step)
         ends = np.cumsum([len(self.blocks[number].rows) for number in blocks])
         drawn = rng_for(self.seed, "latent pairs", self.split, step).integers(0, ends[-1], self.batch)
-        return self._take(blocks, ends, drawn)
+        return self._take(blocks, ends, drawn[self.rows])
 
     def fixed(self, count: int) -> LatentPairs:
         """So many pairs, the same every time."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from dinar_models.adversary import Adversary, AdversaryRules
 from dinar_models.avatar import AvatarNets, over_white
 from dinar_models.discriminator import Discriminator
+from dinar_models.draws import Draws
 from dinar_models.losses import Distance, Rendering, crop_around, image_terms
 from dinar_models.metrics import psnr
 from dinar_models.perceptual import DistanceName
@@ -120,7 +121,7 @@ class Objective:
         return distance
 
 
-def neural_texture(nets: AvatarNets, pairs: Pairs, generator: torch.Generator) -> NeuralTexture:
+def neural_texture(nets: AvatarNets, pairs: Pairs, generator: Draws) -> NeuralTexture:
     """The neural textures of the inputs (eq. 2)."""
     generated = nets.generate(pairs.rgb, pairs.mask, generator).float()
     return _with_samples(generated, pairs.texture)

@@ -8,7 +8,7 @@ they are drawn, and every batch is a pure function of (seed, step).
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +36,7 @@ class PairRules:
         seed: of the draws.
         image_size: pixels per side.
         batch: pairs per step.
+        rows: which of them this process loads; all are drawn.
         window: people in use at a time; their shots stay in memory.
         turnover: new people per step.
         merged: add the textures merged over the input's shot.
@@ -49,6 +50,7 @@ class PairRules:
     turnover: float = 0.25
     merged: bool = False
     same: bool = False
+    rows: slice = field(default_factory=lambda: slice(None))
 
 
 class Frame(NamedTuple):
@@ -148,7 +150,9 @@ class PairSource(Dataset[dict[str, Tensor]]):
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         """The packed batch of one step."""
         rng = rng_for(self.rules.seed, "pairs", step)
-        return self.pack([self._draw_pair(p, rng) for p in self._draw_people(step, rng)], rng)
+        return self.pack(
+            [self._draw_pair(p, rng) for p in self._draw_people(step, rng)], rng, self.rules.rows
+        )
 
     def fixed(self, count: int) -> dict[str, Tensor]:
         """A packed batch that is the same in every run, of different people as far as there are."""
@@ -156,9 +160,17 @@ class PairSource(Dataset[dict[str, Tensor]]):
         order = rng.permutation(len(self.people))
         return self.pack([self._draw_pair(p, rng) for p in np.resize(order, count)], rng)
 
-    def pack(self, pairs: Sequence[Pair], rng: np.random.Generator) -> dict[str, Tensor]:
-        """Pairs as a batch for `Pairs.unpack`; the generator draws the middles of the losses' crops."""
-        samples = [_sample(self._shot(a), a.place, self._shot(b), b.place, self.rules, rng) for a, b in pairs]
+    def pack(
+        self, pairs: Sequence[Pair], rng: np.random.Generator, rows: slice = slice(None)
+    ) -> dict[str, Tensor]:
+        """Some of the pairs as a batch for `Pairs.unpack`; the middles of crops are drawn for all of them."""
+        shots = [(self._shot(a), self._shot(b)) for a, b in pairs[rows]]
+        points = shots[0][0].points.shape[1]  # of one body, hence as many in all shots
+        centres = [int(rng.integers(points)) for _ in pairs][rows]
+        samples = [
+            _sample(source, a.place, target, b.place, centre, merged=self.rules.merged)
+            for (a, b), (source, target), centre in zip(pairs[rows], shots, centres, strict=True)
+        ]
         return {name: torch.from_numpy(np.stack([s[name] for s in samples])) for name in samples[0]}
 
     def _add_people(self, data_set: int, index: pd.DataFrame) -> None:
@@ -235,17 +247,17 @@ def _difference(a: Frame, b: Frame) -> int:
 
 
 def _sample(
-    source: Shot, place: int, target: Shot, target_place: int, rules: PairRules, rng: np.random.Generator
+    source: Shot, place: int, target: Shot, target_place: int, centre: int, *, merged: bool
 ) -> dict[str, np.ndarray]:
     """One pair as arrays."""
     return {
         "rgb": source.rgb[place],
         "mask": source.mask[place],
         "texture": source.texture[place],
-        "merged": source.merged if rules.merged else np.zeros(0, np.uint8),
+        "merged": source.merged if merged else np.zeros(0, np.uint8),
         "target": target.rgb[target_place],
         "target_mask": target.mask[target_place],
         "uv": target.uv[target_place],
         "face": target.face[target_place],
-        "centre": target.points[target_place, rng.integers(target.points.shape[1])],
+        "centre": target.points[target_place, centre],
     }

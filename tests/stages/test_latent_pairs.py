@@ -95,3 +95,13 @@ def test_the_first_window_and_fixed_pairs(stores: list[Store]) -> None:
 
 def test_a_split_without_pairs_is_empty(stores: list[Store]) -> None:
     assert len(LatentPairSource(stores, "val", seed=1, batch=2)) == 0
+
+
+def test_shares_of_a_batch_are_together_what_one_process_takes(stores: list[Store]) -> None:
+    whole = source(stores, batch=4).step(7)
+    shares = [
+        LatentPairSource(stores, "train", seed=1, batch=4, block=4, window=3, rows=slice(k, k + 2)).step(7)
+        for k in (0, 2)
+    ]
+    for name, values in whole._asdict().items():
+        assert torch.equal(torch.cat([getattr(share, name) for share in shares]), values)

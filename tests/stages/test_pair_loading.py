@@ -1,5 +1,7 @@
 """Training pairs: the same for the same step wherever they are made, and a bounded part of the data in memory."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -27,6 +29,14 @@ def test_batches_of_another_process_are_those_of_this_one(world: World) -> None:
     batches = [Pairs.unpack(here[step], "cpu") for step in (5, 4, 3)]
     assert [same(a, b) for a, b in zip(ahead, reversed(batches), strict=True)] == [True] * 3
     assert not same(ahead[0], ahead[1])
+
+
+def test_shares_of_a_batch_are_together_what_one_process_loads(world: World) -> None:
+    """Crops' middles too, which are drawn after all pairs."""
+    rules = replace(RULES, batch=4)
+    whole = source(world, rules)[3]
+    shares = [source(world, replace(rules, rows=slice(k, k + 2)))[3] for k in (0, 2)]
+    assert all(torch.equal(torch.cat([s[name] for s in shares]), values) for name, values in whole.items())
 
 
 def test_a_pair_crosses_scans(world: World) -> None:

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,15 @@ def test_batches_of_another_process_are_those_of_this_one(views: Path) -> None:
     assert all(
         torch.equal(a, b) for pair in zip(ahead, here, strict=True) for a, b in zip(*pair, strict=True)
     )
+
+
+def test_shares_of_a_batch_are_together_what_one_process_makes(views: Path) -> None:
+    people = LabelledPeople({"boxes": views}, "train", 4, 64, seed=0)
+    rules = BatchRules(seed=0, batch=4, image_size=32, label_size=16)
+    whole = StepBatches(people, rules)[3]
+    shares = [StepBatches(people, replace(rules, rows=slice(k, k + 2)))[3] for k in (0, 2)]
+    for values, parts in zip(whole, zip(*shares, strict=True), strict=True):
+        assert torch.equal(torch.cat(parts), values)
 
 
 def test_masks_stand_in_for_labels_and_labels_for_masks(views: Path, tmp_path: Path) -> None:
