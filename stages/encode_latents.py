@@ -129,7 +129,9 @@ def encode_shard(
         merged = open_store(inputs["merged"], "merged").read("texture", [int(row_of_merged)])
         with autocast(device, dtype):
             z = vqgan.encode(torch.cat([guess.data, torch.from_numpy(merged).float().to(device)]))
-        arrays["z_partial"][places], arrays["z_merged"][places] = (part.half().cpu() for part in (z[:-1], z[-1:]))
+        arrays["z_partial"][places], arrays["z_merged"][places] = (
+            part.half().cpu() for part in (z[:-1], z[-1:])
+        )
         arrays["mask"][places] = latent_mask(texture.filled, side).half().cpu()
     return ShardResult(arrays)
 

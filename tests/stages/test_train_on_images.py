@@ -54,7 +54,7 @@ class Training:
 
 AVATAR = train_avatar.TrainAvatarParams(texture_size=TEXTURE, validate_every=2, **NETS, **COMMON)
 VQGAN = train_vqgan.TrainVqganParams(texture_size=TEXTURE, **CODES, **COMMON)
-FINETUNE = finetune_avatar.FinetuneAvatarParams(**COMMON)
+FINETUNE = finetune_avatar.FinetuneAvatarParams(**{**COMMON, "discriminator_base": 16})  # weights know theirs
 CHAIN = {
     "avatar": Training(train_avatar, AVATAR, (), "avatar"),
     "vqgan": Training(train_vqgan, VQGAN, ("avatar",), "vqgan"),
