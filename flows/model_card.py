@@ -144,7 +144,7 @@ def _data_set(places: Places, name: str) -> dict[str, Any]:
 
 
 def _training(places: Places, stage: str) -> dict[str, Any]:
-    """Steps by the whole curve; time and memory of the process that ended the training."""
+    """Steps by the whole curve; device, time and memory (None if nobody measured it) of what ended the training."""
     history = places.data / "models" / TRAINED_BY[stage] / HISTORY
     run = places.data / ".runs" / f"{stage}.json"
     for path in (history, run):
@@ -153,4 +153,7 @@ def _training(places: Places, stage: str) -> dict[str, Any]:
                 f"{path} is missing, which says how the weights were trained: run `dinar repro`"
             )
     last, record = json.loads(history.read_text().splitlines()[-1]), json.loads(run.read_text())
-    return {"steps": int(last["step"]), **{key: record[key] for key in ("seconds", "peak_mib", "finished")}}
+    return {
+        "steps": int(last["step"]),
+        **{key: record[key] for key in ("device", "seconds", "peak_mib", "finished")},
+    }

@@ -27,7 +27,7 @@ from tests.stages.tiny_world import IMAGE, make_world
 
 SECTION = {"seed": 2, "datasets": ["tiny"], "steps": 2, "tune_steps": 1, "temperature": 0.4}
 NETS = ("parser/parser", "avatar_finetuned/avatar", "vqgan/vqgan", "diffusion/diffusion")
-RUN = {"seconds": 12.5, "peak_mib": 300, "finished": "2025-01-01T00:00:00Z"}
+RUN = {"device": "cpu", "seconds": 12.5, "peak_mib": 300, "finished": "2025-01-01T00:00:00Z"}
 
 
 @pytest.fixture(scope="module")
