@@ -50,7 +50,8 @@ class Work:
     def prepare(self) -> tuple[BodyFitter, Observations]:
         """The fitter and what it is given."""
         torch.set_num_threads(1)
-        sources = Sources(*(self.stores / n for n in ("views", "parsing", "keypoints")), self.body)
+        views, parsing, keypoints = (self.stores / name for name in ("views", "parsing", "keypoints"))
+        sources = Sources(views, parsing, keypoints, self.body)
         layout = LAYOUTS[open_store(sources.keypoints, "keypoints").attrs["layout"]]
         fitter = BodyFitter(BodyModel.load(self.body), layout, make_rasterizer("embree"))
         return fitter, observe(sources, self.rows, np.ones(self.rows.shape, bool))
@@ -101,15 +102,13 @@ def shares(work: Work, repeats: int = 8) -> dict[str, float]:
     start = BodyParams.zeros(len(observations))
     variables = {name: v for name, v in start.as_dict().items() if name not in ("transl", "scale")}
     variables["pelvis"] = fit(fitter, observations, still(work.schedule)).params.transl
-    posed = [t.detach() for t in fitter.energy.pose(fitter.energy.surface, variables)]
-    leaves = [t.requires_grad_() for t in (*variables.values(), *posed)]
+    joints, vertices = (t.detach() for t in fitter.energy.pose(fitter.energy.surface, variables))
+    leaves = [t.requires_grad_() for t in (*variables.values(), joints, vertices)]
     masks = small_masks(observations, work.schedule.silhouette_size)
     weights = work.schedule.phases[-1].weights
-    terms = fitter.energy.functions(variables, *posed, target, masks, work.schedule, weights)
-    costs = {name: seconds(lambda term=term: term().sum(), leaves, repeats) for name, term in terms.items()}
-    costs["body"] = seconds(
-        lambda: torch.cat(fitter.energy.pose(fitter.energy.surface, variables), dim=1).sum(), leaves, repeats
-    )
+    terms = fitter.energy.functions(variables, joints, vertices, target, masks, work.schedule, weights)
+    terms["body"] = lambda: torch.cat(fitter.energy.pose(fitter.energy.surface, variables), dim=1)
+    costs = {name: seconds(term, leaves, repeats) for name, term in terms.items()}
     return {name: cost / sum(costs.values()) for name, cost in costs.items()}
 
 
@@ -119,11 +118,11 @@ def still(schedule: Schedule) -> Schedule:
 
 
 def seconds(value: Callable[[], torch.Tensor], leaves: list[torch.Tensor], repeats: int) -> float:
-    """Shortest time of a value and its gradient."""
+    """Shortest time of values and the gradient of their sum."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
-        torch.autograd.grad(value(), leaves, allow_unused=True)
+        torch.autograd.grad(value().sum(), leaves, allow_unused=True)
         times.append(time.perf_counter() - start)
     return min(times)
 

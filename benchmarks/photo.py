@@ -2,12 +2,13 @@
 
 Ours is `dinar avatar` from the file to the turntable: finding the person, fitting the body, loading the networks,
 completing the texture with DPM-Solver++, tuning colours, rendering. The networks have the paper's sizes and random
-weights, which cost as much as trained ones. The photo is a render of a test person.
+weights, which cost as much as trained ones, LPIPS' VGG among them. The photo is a render of a test person. Where a
+part has many steps, `…_one_step_s` is the mean of them, without what was loaded before the first.
 
 The published code's steps are 200 of DDIM and 64 + 64 of tuning, each of these on four copies of the image, with the
 whole image rendered, LPIPS on VGG, and a step of the discriminator. Its networks are ours in plain float32
-(benchmarks/plain.py); one step of each kind is timed and multiplied. Finding and fitting the person, which it leaves
-to other programs, does not count.
+(benchmarks/plain.py). One step of each kind is timed, and figures that are multiplied from it are called
+`…_s_extrapolated`. Finding and fitting the person, which it leaves to other programs, does not count.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import lpips
 import torch
@@ -27,14 +29,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks.plain import plain_operators, whole_images
+from benchmarks.untrained import write_vgg
 from dinar_models.adversary import Adversary, AdversaryRules
 from dinar_models.avatar import AvatarNets, over_white
 from dinar_models.diffusion import LATENT_CHANNELS, LatentDiffusion
 from dinar_models.discriminator import Discriminator
-from dinar_models.reconstruction import ReconstructionRules
 from dinar_models.types import CHANNELS
 from dinar_models.vqgan import VQGAN
-from flows.create_avatar import make_avatar
+from flows import create_avatar
 from flows.model_folders import ModelFolder, find_models
 from flows.profiles import render_profile
 from stages import reconstruct, render_views, train_avatar, train_diffusion, train_vqgan
@@ -47,6 +49,9 @@ STORES, MODELS = Path("data/stores/synthetic"), Path("data/models")
 PHOTO_SIZE = 768
 STEPS = 25
 """Of DPM-Solver++."""
+
+SEVERAL = 2
+"""A part that reports more often than at its start and its end has steps."""
 
 DDIM_STEPS, TUNING_STEPS, TUNING_BATCH, PENALTY_EVERY = 200, 128, 4, 16
 """The published code's."""
@@ -74,9 +79,10 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         published = published_steps(values)
         where = untrained_models(values, models, Path(folder) / "models")
-        figures = _ours(photo or _photograph(stores, Path(folder)), where, values)
-    figures |= {f"published_{name}_s": seconds for name, seconds in published.items()}
-    return figures | {"speedup": published["all"] / figures["all_s"]}
+        weights = write_vgg(Path(folder) / "weights")
+        figures = _ours(photo or _photograph(stores, Path(folder)), where, values, weights)
+    speedup = published["all_s_extrapolated"] / figures["all_s"]
+    return {**figures, **{f"published_{name}": s for name, s in published.items()}, "speedup": speedup}
 
 
 def untrained_models(values: Mapping[str, Any], models: Path, root: Path) -> ModelFolder:
@@ -87,6 +93,8 @@ def untrained_models(values: Mapping[str, Any], models: Path, root: Path) -> Mod
         (root / name).symlink_to((models / name).resolve())
     nets, vqgan, diffusion = _networks(values)
     save_weights(root / "avatar_finetuned", "avatar", nets, nets.config_dict(), digests)
+    judge = _untrained_judge(values)
+    save_weights(root / "avatar_finetuned", "discriminator", judge, judge.config_dict(), digests)
     save_weights(root / "vqgan", "vqgan", vqgan, vqgan.config_dict(), digests)
     save_weights(root / "diffusion", "diffusion", diffusion, diffusion.config_dict(), digests)
     return find_models(str(root), root)
@@ -100,6 +108,11 @@ def _networks(values: Mapping[str, Any]) -> tuple[AvatarNets, VQGAN, LatentDiffu
     params = parse_section(train_diffusion.TrainDiffusionParams, "train_diffusion", sections)
     config = train_diffusion.configure(params, vqgan.config.latent_size, sections["encode_latents"]["guess"])
     return nets, vqgan, LatentDiffusion(config)
+
+
+def _untrained_judge(values: Mapping[str, Any]) -> Discriminator:
+    params = parse_section(train_avatar.TrainAvatarParams, "train_avatar", dict(values))
+    return Discriminator(params.judged_size(params.image_size), params.discriminator_base)
 
 
 def _photograph(stores: Path, folder: Path) -> Path:
@@ -116,36 +129,40 @@ def _photograph(stores: Path, folder: Path) -> Path:
     return folder / "photo.png"
 
 
-def _ours(photo: Path, where: ModelFolder, values: Mapping[str, Any]) -> dict[str, float]:
+def _ours(photo: Path, where: ModelFolder, values: Mapping[str, Any], weights: Path) -> dict[str, float]:
     """Seconds of the parts that `dinar avatar` reports, and of all; a part begins where the one before ends."""
     params = parse_section(reconstruct.ReconstructParams, "reconstruct", dict(values))
-    rules: ReconstructionRules = replace(
-        params.rules(resolve_dtype("auto", "cpu")), sampler="dpm++", steps=STEPS
-    )
-    ends: dict[str, float] = {}
+    rules = replace(params.rules(resolve_dtype("auto", "cpu")), sampler="dpm++", steps=STEPS)
+    moments: dict[str, list[float]] = {}
 
     def step(what: str, done: int, total: int) -> None:
-        ends[what] = time.perf_counter()
+        moments.setdefault(what, []).append(time.perf_counter())
 
-    start = time.perf_counter()
-    make_avatar(photo, where, 0, rules, step)
-    moments = [start, *ends.values(), time.perf_counter()]
-    parts = {name: end - begin for name, begin, end in zip(ends, moments, moments[1:], strict=False)}
-    figures = {f"{name.replace(' ', '_')}_s": seconds for name, seconds in parts.items()}
-    return figures | {"all_s": moments[-1] - start}
+    with mock.patch.object(create_avatar, "LOSS_WEIGHTS", weights):
+        start = time.perf_counter()
+        create_avatar.make_avatar([photo], where, 0, rules, step)
+        end = time.perf_counter()
+    begin, figures = start, {}
+    for what, times in moments.items():
+        part = what.replace(" ", "_")
+        figures[f"{part}_s"], begin = times[-1] - begin, times[-1]
+        if len(times) > SEVERAL:
+            figures[f"{part}_one_step_s"] = (times[-1] - times[0]) / (len(times) - 1)
+    return figures | {"all_s": end - start}
 
 
 def published_steps(values: Mapping[str, Any]) -> dict[str, float]:
-    """Seconds of the sampler, of tuning, and of both."""
+    """Seconds of a step of the sampler and of tuning, and what all of them come to."""
     with plain_operators(), whole_images():
         nets, _, diffusion = _networks(values)
         denoise = _least(lambda: _denoise(diffusion))
         del diffusion
-        judged = parse_section(train_avatar.TrainAvatarParams, "train_avatar", dict(values))
-        step, penalty = _tuning(nets.eval().requires_grad_(False), judged.discriminator_base)
-    sampling = DDIM_STEPS * denoise
-    tuning = TUNING_STEPS * TUNING_BATCH * (step + penalty / PENALTY_EVERY)
-    return {"sampling": sampling, "tuning": tuning, "all": sampling + tuning}
+        step, penalty = _tuning(nets.eval().requires_grad_(False), _untrained_judge(values))
+    tune = TUNING_BATCH * (step + penalty / PENALTY_EVERY)
+    parts = {"sampling": (denoise, DDIM_STEPS), "tuning": (tune, TUNING_STEPS)}
+    figures = {f"{name}_one_step_s": one for name, (one, _) in parts.items()}
+    figures |= {f"{name}_s_extrapolated": one * count for name, (one, count) in parts.items()}
+    return figures | {"all_s_extrapolated": sum(one * count for one, count in parts.values())}
 
 
 @torch.no_grad()
@@ -154,10 +171,10 @@ def _denoise(diffusion: LatentDiffusion) -> None:
     diffusion.eval().unet(torch.zeros(1, 2 * LATENT_CHANNELS + 1, side, side), torch.zeros(1))
 
 
-def _tuning(nets: AvatarNets, discriminator_base: int) -> tuple[float, float]:
+def _tuning(nets: AvatarNets, net: Discriminator) -> tuple[float, float]:
     """Seconds for one image: a step of the texture and of the discriminator, and what a gradient penalty adds."""
     size, texels = nets.config.image_size, nets.config.texture_size
-    judge = Adversary(Discriminator(size, discriminator_base), AdversaryRules(), torch.float32)
+    judge = Adversary(net, AdversaryRules(), torch.float32)
     distance = _vgg_distance()
     texture = torch.rand(1, len(CHANNELS), texels, texels).requires_grad_()
     optimiser = torch.optim.Adam([texture], lr=2e-3, betas=(0.0, 0.99))

@@ -84,8 +84,8 @@ def take_scans(stores: Path, out: Path, scans: int, names: Sequence[str] = IMAGE
     index = source.index.head(scans)
     create_scan_arrays(out / "scans", {})
     for group in range(-(-len(index) // SCANS_PER_GROUP)):
-        name = Path(ARRAYS) / f"scans_{group:05d}"
-        shutil.copytree(stores / "scans" / name, out / "scans" / name)
+        place = Path(ARRAYS) / f"scans_{group:05d}"
+        shutil.copytree(stores / "scans" / place, out / "scans" / place)
     finish_scans(out / "scans", index)
     chosen = open_store(stores / "views", "views").index
     rows = np.flatnonzero(chosen["scan"].isin(index["scan"]) & (chosen["variant"] == 0))

@@ -5,8 +5,8 @@ same step in float32, tensors and weights contiguous, operators as their definit
 memory as torch uses it. *Whole* is plain, and images are rendered whole, as in the paper, not in windows around the
 bodies. A time is the mean over some steps, the least of all rounds.
 
-`--losses 200` makes so many steps both ways from the same start on the same batches instead, and compares how well
-they reconstruct over the last quarter.
+`--losses` makes 100 steps, or as many as it is told, both ways from the same start on the same batches instead, and
+compares how well they reconstruct over the last quarter.
 """
 
 import argparse
@@ -49,6 +49,7 @@ IMAGE_STORES = ("views", "parsing", "bodies", "textures")
 WARM_UP = 2
 """Steps that do not count: caches are cold, and the discriminator's gradient penalty comes in the first of 16."""
 
+LOSS_STEPS = 100
 LATENT_ROWS = 64
 
 Mode = Literal["ours", "plain", "whole"]
@@ -146,12 +147,15 @@ def measure(
     values: Mapping[str, Any] | None = None,
     steps: int = 6,
     rounds: int = 3,
+    stages: Sequence[str] = tuple(RECONSTRUCTION),
 ) -> dict[str, float]:
     """Seconds of a step of each stage in each mode, and ratios.
 
     Args:
         values: params by section instead of those in the file `params`, e.g. of another profile.
         steps: that count; an even number, as the autoencoder renders images in every second step.
+        rounds: of all stages and modes.
+        stages: of RECONSTRUCTION.
 
     Raises:
         SystemExit: saying what to run when the stores are not there.
@@ -159,6 +163,7 @@ def measure(
     check_stores(stores, body)
     with tempfile.TemporaryDirectory() as folder:
         short = short_cases(values or read_params(params), stores, body, Path(folder), WARM_UP + steps)
+        short = [case for case in short if case.stage in stages]
         times = _times(short, rounds, Path(folder))
     figures: dict[str, float] = {}
     for case in short:
@@ -191,7 +196,12 @@ def _timed(case: Case, mode: Mode, folder: Path) -> float:
 
 
 def compare_losses(
-    stores: Path = STORES, models: Path = BODY.parent, params: Path = PARAMS, *, steps: int = 200
+    stores: Path = STORES,
+    models: Path = BODY.parent,
+    params: Path = PARAMS,
+    *,
+    steps: int = LOSS_STEPS,
+    stages: Sequence[str] = tuple(RECONSTRUCTION),
 ) -> dict[str, float]:
     """Ours over plain, for each term of reconstruction, over the last quarter of `steps` steps.
 
@@ -202,6 +212,8 @@ def compare_losses(
     figures = {}
     with tempfile.TemporaryDirectory() as folder:
         for case in long_cases(read_params(params), stores, models, Path(folder), steps):
+            if case.stage not in stages:
+                continue
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
                 runs = [
                     pool.submit(case.run, mode, Path(folder) / f"{case.stage}-{mode}").result()
@@ -354,15 +366,19 @@ def main() -> None:
     parser.add_argument("--profile", choices=profile_names(), help="sizes of this profile; else of --params")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--losses", type=int, metavar="STEPS", help="compare losses after so many steps")
+    parser.add_argument("--stages", nargs="+", choices=RECONSTRUCTION, default=list(RECONSTRUCTION))
+    parser.add_argument(
+        "--losses", type=int, nargs="?", const=LOSS_STEPS, metavar="STEPS",
+        help="compare losses after so many steps",
+    )  # fmt: skip
     args = parser.parse_args()
     if args.losses:
-        figures = compare_losses(args.stores, args.models, args.params, steps=args.losses)
+        figures = compare_losses(args.stores, args.models, args.params, steps=args.losses, stages=args.stages)
     else:
         values = yaml.safe_load(render_profile(args.profile)) if args.profile else None
         figures = measure(
             args.stores, args.models / "body", args.params,
-            values=values, steps=args.steps, rounds=args.rounds,
+            values=values, steps=args.steps, rounds=args.rounds, stages=args.stages,
         )  # fmt: skip
     print(json.dumps(figures, indent=1))
 

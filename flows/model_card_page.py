@@ -25,7 +25,8 @@ One photo → a rigged avatar; images of {{ image_size }}², textures of {{ text
 | stage | steps | device | seconds | peak MiB | finished |
 |---|---|---|---|---|---|
 {% for stage, run in training.items() -%}
-| {{ stage }} | {{ run.steps }} | {{ run.device }} | {{ run.seconds }} | {{ run.peak_mib or "–" }} | {{ run.finished }} |
+| {{ stage }} | {{ run.steps }} | {{ run.device }} | {{ run.seconds }} | {{ run.peak_mib or "–" }} \
+| {{ run.finished }} |
 {% endfor %}
 Seconds and memory are those of the process that ended the training: where it was interrupted, all of it took longer.
 

@@ -1,17 +1,18 @@
 """Every benchmark of `make bench` runs and gives numbers; how fast things are is not tested."""
 
-import importlib
 import json
 import math
+import re
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
-from benchmarks import model_size, rasterizers, rendering, scaling, unit_costs
-from benchmarks.run_all import BENCHMARKS
+from benchmarks import model_size, rasterizers, rendering, run_all, scaling, unit_costs
 from benchmarks.scaling import Case, Span
 from benchmarks.unit_costs import Cost, Step
 from stages import render_views
@@ -32,8 +33,24 @@ PUBLISHED = {
 """Parameters of the published networks, counted in their code."""
 
 
-def test_each_benchmark_can_be_measured() -> None:
-    assert all(callable(importlib.import_module(f"benchmarks.{name}").measure) for name in BENCHMARKS)
+def test_without_data_each_benchmark_says_what_to_run_and_the_others_go_on(tmp_path: Path) -> None:
+    said, result = StringIO(), tmp_path / "reports/bench.json"
+    run_all.run(list(run_all.BENCHMARKS), tmp_path / "none", result, Console(file=said, width=500))
+    written = json.loads(result.read_text())
+    assert set(written) == set(run_all.BENCHMARKS)
+    assert all("run `dvc repro " in figures["missing"] for figures in written.values())
+    assert said.getvalue().count("left out: ") == len(written)
+
+
+def test_figures_are_tabled_and_those_of_other_benchmarks_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, result = StringIO(), tmp_path / "bench.json"
+    result.write_text('{"first": {"old_s": 1}, "second": {"old_s": 2}}')
+    monkeypatch.setattr(run_all, "BENCHMARKS", {"second": lambda data: {"seconds_s": 0.12345}})
+    run_all.run(["second"], tmp_path, result, Console(file=said, width=100))
+    assert json.loads(result.read_text()) == {"first": {"old_s": 1}, "second": {"seconds_s": 0.12345}}
+    assert re.search(r"second\s+│\s+seconds_s\s+│\s+0\.1235 ", said.getvalue())
 
 
 def test_rasterisers_agree_while_they_are_timed(tiny_body: Path) -> None:

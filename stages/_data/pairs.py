@@ -7,7 +7,7 @@ they are drawn, and every batch is a pure function of (seed, step).
 """
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -145,7 +145,8 @@ class PairSource(Dataset[dict[str, Tensor]]):
         return len(self.people)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_readers": {}}
+        here = {name: value for name, value in self.__dict__.items() if name != "_kept_shots"}
+        return {**here, "_readers": {}}
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         """The packed batch of one step."""
@@ -210,13 +211,17 @@ class PairSource(Dataset[dict[str, Tensor]]):
         return [int(_round(rules.seed, number, count)[place]) for number, place in positions]
 
     def _shot(self, frame: Frame) -> Shot:
-        data_set, rows = self.shots[frame.shot]
+        return self._kept_shots(frame.shot)
+
+    @functools.cached_property
+    def _kept_shots(self) -> Callable[[int], Shot]:
+        """Two shots, input's and target's, for each person of the window, however many data sets they come from."""
+        return functools.lru_cache(maxsize=2 * self.rules.window)(self._read_shot)
+
+    def _read_shot(self, number: int) -> Shot:
+        data_set, rows = self.shots[number]
         if data_set not in self._readers:
-            # Two shots, input's and target's, for each person of the window.
-            reader = ShotReader(
-                self.data_sets[data_set], self.body, self.rules.image_size, 2 * self.rules.window
-            )
-            self._readers[data_set] = reader
+            self._readers[data_set] = ShotReader(self.data_sets[data_set], self.body, self.rules.image_size)
         return self._readers[data_set].read(rows)
 
 

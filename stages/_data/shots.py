@@ -78,22 +78,21 @@ class LookedUp(Store):
 
 
 class ShotReader:
-    """Reads shots of one data set and keeps the last ones.
+    """Reads shots of one data set.
 
     Args:
         paths: its stores by name (STORES).
         body: the built body's folder.
         image_size: pixels per side of the crops.
-        keep: how many shots stay in memory.
     """
 
-    def __init__(self, paths: Mapping[str, Path], body: Path, image_size: int, keep: int) -> None:
+    def __init__(self, paths: Mapping[str, Path], body: Path, image_size: int) -> None:
         self.stores = {name: LookedUp(**vars(open_store(paths[name], name))) for name in STORES}
         self.body, self.image_size = body, image_size
-        self.read = functools.lru_cache(maxsize=keep)(self._read)
 
     @torch.no_grad()
-    def _read(self, rows: tuple[int, ...]) -> Shot:
+    def read(self, rows: tuple[int, ...]) -> Shot:
+        """The frames in some rows of the stores."""
         chosen = list(rows)
         views, textures = self.stores["views"], self.stores["textures"]
         crop = read_crops(self.stores["bodies"], chosen)

@@ -1,15 +1,18 @@
 """Training pairs: the same for the same step wherever they are made, and a bounded part of the data in memory."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from stages._core.runtime import Runtime
+from stages._core.seeds import rng_for
+from stages._data.offers import offer_of, write_offer
 from stages._data.pairs import PairRules, Pairs, PairSource, pair_batches
-from stages._data.shots import STORES, ShotReader
-from tests.stages.tiny_world import IMAGE, SCANS, VIEWS, World
+from stages._data.shots import STORES
+from tests.stages.tiny_world import IMAGE, VIEWS, World
 
 RULES = PairRules(seed=1, image_size=IMAGE, batch=2, merged=True)
 
@@ -50,20 +53,27 @@ def test_a_pair_crosses_scans(world: World) -> None:
     assert len({f for _ in range(60) for f in pairs._draw_pair(0, rng)}) == 2 * VIEWS
 
 
-@pytest.mark.parametrize("keep", [1, 2])
-def test_only_the_last_shots_stay_in_memory(world: World, keep: int) -> None:
-    reader = ShotReader({name: world.paths[name] for name in STORES}, world.paths["body"], IMAGE, keep)
-    shots = [reader.read(tuple(range(VIEWS * scan, VIEWS * (scan + 1)))) for scan in range(len(SCANS))]
-    info = reader.read.cache_info()
-    assert (info.misses, info.currsize) == (len(SCANS), keep)
-    again = reader.read(tuple(range(VIEWS)))
-    assert np.array_equal(again.rgb, shots[0].rgb)
-    assert np.array_equal(again.uv, shots[0].uv)
+@pytest.mark.parametrize("window", [1, 2])
+def test_the_shots_of_the_window_stay_in_memory_from_however_many_data_sets(
+    world: World, tmp_path: Path, window: int
+) -> None:
+    """Two for each person of the window, the input's and the target's scan; the two data sets have two each."""
+    for name in ("tiny", "again"):
+        write_offer(
+            tmp_path / f"{name}.json", offer_of(name, {store: world.paths[store] for store in STORES})
+        )
+    inputs = world.inputs("body", data=tmp_path)
+    pairs = PairSource(inputs, ["tiny", "again"], "train", replace(RULES, window=window))
+    first = pairs[0]
+    assert {shot for step in range(16) for shot in drawn_shots(pairs, step)} == {0, 1, 2, 3}
+    for step in range(16):
+        pairs[step]
+    assert pairs._kept_shots.cache_info().currsize == 2 * window
+    assert all(torch.equal(first[name], again) for name, again in pairs[0].items())
 
 
-def test_a_source_keeps_the_shots_of_its_window(world: World) -> None:
-    """Two for each person of the window, the input's and the target's scan."""
-    pairs = source(world, PairRules(seed=1, image_size=IMAGE, batch=2, window=3))
-    pairs[0]
-    (reader,) = pairs._readers.values()
-    assert reader.read.cache_info().maxsize == 6
+def drawn_shots(pairs: PairSource, step: int) -> set[int]:
+    """Shots that a batch is made of."""
+    rng = rng_for(pairs.rules.seed, "pairs", step)
+    people = pairs._draw_people(step, rng)
+    return {frame.shot for person in people for frame in pairs._draw_pair(person, rng)}

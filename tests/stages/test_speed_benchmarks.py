@@ -11,26 +11,32 @@ from benchmarks import loading, photo, sampling
 from benchmarks.sampling import Score, bootstrap
 from tests.flows.untrained import write_models
 from tests.stages.painted_person import render_painted
-from tests.stages.test_training_benchmark import VALUES
+from tests.stages.test_training_benchmark import VALUES, Inline
 from tests.stages.tiny_world import IMAGE, World
 
 PARSER = {"datasets": ["any"], "steps": 1, "batch": 2, "size": 64, "dtype": "float32"}
 
 
-def test_loaders_are_compared_with_steps(world: World, tmp_path: Path) -> None:
+def test_loaders_are_compared_with_steps(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "ProcessPoolExecutor", Inline)
     stores = world.paths["views"].parent
     figures = loading.measure(
         stores, world.paths["body"], values={**VALUES, "train_parser": PARSER}, batches=2, steps=2
     )
     stages = ("train_avatar", "train_vqgan", "train_diffusion", "train_parser")
-    assert set(figures) == {f"{s}_{what}" for s in stages for what in ("batch_s", "step_s", "delivers")}
+    kinds = ("batch_s", "step_s", "delivers", "repeats")
+    memory = {f"{s}_loader_mib_{n}_times" for s in ("train_avatar", "train_diffusion") for n in (1, 4)}
+    assert set(figures) == {f"{s}_{kind}" for s in stages for kind in kinds} | memory
+    assert all(figures[f"{s}_repeats"] == 1 for s in stages)
     assert all(math.isfinite(value) and value > 0 for value in figures.values())
     with pytest.raises(SystemExit, match="dvc repro sample_textures"):
         loading.measure(tmp_path, tmp_path)
 
 
 def test_a_sampler_agrees_with_itself(world: World, tmp_path: Path) -> None:
-    """Two people of the splits `gate` and `test`, of whom one is measured."""
+    """Two people of the splits `gate` and `test`, of whom one is measured, in its four views."""
     inputs = world.inputs(
         "views.tiny", "parsing.tiny", "bodies_single.tiny", "body", "avatar", "vqgan", "diffusion"
     )
@@ -42,7 +48,8 @@ def test_a_sampler_agrees_with_itself(world: World, tmp_path: Path) -> None:
         "evaluate": {"datasets": ["any"], "kid_subset": 4, "kid_draws": 2, "kid_reference": 4},
     }
     figures = sampling.measure(
-        tmp_path, dataset="tiny", values=values, paths=inputs, fast=("dpm++", 2), published=("dpm++", 2), batch=1
+        tmp_path, dataset="tiny", values=values, paths=inputs, fast=("dpm++", 2), published=("dpm++", 2), batch=1,
+        people=1,
     )  # fmt: skip
     assert figures["fast_perceptual"] == figures["published_perceptual"] > 0
     assert figures["perceptual_agrees"] == 1
