@@ -164,7 +164,7 @@ def test_the_page_says_the_same_to_people(released: Path) -> None:
     for words in (
         *("# DINAR weights `tiny`", "Four people. Licence: CC0-1.0.", "train: 1 people, 8 images."),
         *(
-            "| train_vqgan | 40 | 12.5 | 300 | 2025-01-01T00:00:00Z |",
+            "| train_vqgan | 40 | cpu | 12.5 | 300 | 2025-01-01T00:00:00Z |",
             "temperature 0.4",
             "* Made for a test.",
         ),
