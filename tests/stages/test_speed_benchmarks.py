@@ -80,11 +80,15 @@ def test_the_bootstrap_draws_people_not_views() -> None:
 def test_a_photo_becomes_an_avatar_while_it_is_timed(tiny_body: Path, tmp_path: Path) -> None:
     Image.fromarray(render_painted(tiny_body)).save(tmp_path / "photo.png")
     models = write_models(tmp_path / "models", tiny_body)
-    figures = photo.measure(tmp_path, models, profile="tiny", photo=tmp_path / "photo.png")
+    figures = photo.measure(tmp_path, models, profile="tiny", tuning="tiny", photo=tmp_path / "photo.png")
     parts = {"looking_for_the_person", "fitting_the_body", "completing_the_texture", "tuning_colours"}
     assert {f"{part}_s" for part in parts} < set(figures)
     assert all(math.isfinite(value) and value > 0 for value in figures.values())
     assert sum(figures[f"{part}_s"] for part in parts) < figures["all_s"]
-    assert figures["published_all_s"] == figures["published_sampling_s"] + figures["published_tuning_s"]
+    sampling_s, tuning_s, all_s = (
+        figures[f"published_{what}_s_extrapolated"] for what in ("sampling", "tuning", "all")
+    )
+    assert all_s == sampling_s + tuning_s
+    assert sampling_s == 200 * figures["published_sampling_one_step_s"]
     with pytest.raises(SystemExit, match="dvc repro train_parser"):
         photo.measure(tmp_path, tmp_path)
