@@ -11,7 +11,6 @@ names, in a window so small that it moves over all of them meanwhile.
 
 import argparse
 import json
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.memory import own_peak_mib
 from benchmarks.training import BODY, IMAGE_STORES, PARAMS, STORES, WARM_UP, Case, check_stores, short_cases
 from stages import train_parser
 from stages._core.params import parse_section, read_params
@@ -116,7 +116,7 @@ def _read_copies(case: Case, stores: Path, times: int) -> float:
             load = PairSource(inputs, names, "train", rules).__getitem__
     for step in range(MEMORY_BATCHES):
         load(step)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts KiB
+    return own_peak_mib()
 
 
 def _parser_case(values: Mapping[str, Any], stores: Path, steps: int) -> Case:

@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import subprocess
+import sys
 from io import StringIO
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from rich.console import Console
 from torch import nn
 
 from benchmarks import model_size, rasterizers, rendering, run_all, scaling, unit_costs
+from benchmarks.memory import own_peak_mib
 from benchmarks.scaling import Case, Span
 from benchmarks.unit_costs import Cost, Step
 from stages import render_views
@@ -20,6 +23,7 @@ from stages._core.runtime import Runtime
 from stages._core.scan_store import open_scans
 from stages._core.stage import Paths
 from stages._core.store import open_store
+from tests.conftest import ROOT
 from tests.stages.raw_scans import ingest_boxes
 
 PUBLISHED = {
@@ -51,6 +55,16 @@ def test_figures_are_tabled_and_those_of_other_benchmarks_stay(
     run_all.run(["second"], tmp_path, result, Console(file=said, width=100))
     assert json.loads(result.read_text()) == {"first": {"old_s": 1}, "second": {"seconds_s": 0.12345}}
     assert re.search(r"second\s+│\s+seconds_s\s+│\s+0\.1235 ", said.getvalue())
+
+
+def test_the_memory_of_a_program_is_its_own_not_that_of_who_started_it() -> None:
+    held = np.ones(40_000_000)  # 305 MiB
+    assert own_peak_mib() > held.nbytes / 2**20
+    told = "from benchmarks.memory import own_peak_mib; print(own_peak_mib())"
+    output = subprocess.run(
+        [sys.executable, "-c", told], check=True, capture_output=True, text=True, cwd=ROOT
+    ).stdout
+    assert 1 < float(output) < 150
 
 
 def test_rasterisers_agree_while_they_are_timed(tiny_body: Path) -> None:
