@@ -59,7 +59,7 @@ def run(params: EncodeLatentsParams, inputs: Paths, outputs: Paths, runtime: Run
         open_store(inputs["textures"], "textures").index, open_store(inputs["merged"], "merged").index, params
     )
     dtype = resolve_dtype(params.dtype, runtime.device)
-    vqgan = _vqgan(inputs["avatar"], inputs["vqgan"], inputs["body"], "cpu")
+    vqgan = _vqgan(inputs["avatar"], inputs["vqgan"], inputs["body"], runtime.device)
     return build_store(
         out=outputs["latents"],
         schema="latents",
@@ -141,7 +141,7 @@ def _nets(avatar: Path, body: Path, device: str) -> AvatarNets:
     return load_nets(avatar, body, device)
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=1)
 def _vqgan(avatar: Path, vqgan: Path, body: Path, device: str) -> VQGAN:
     return channels_last(load_vqgan(avatar, vqgan, body).to(device))
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from pydantic import Field
 
@@ -32,19 +31,20 @@ from stages._core.runtime import Runtime
 from stages._core.shards import ShardResult, build_store
 from stages._core.stage import Paths, Stage, Summary
 from stages._core.store import open_store
+from stages._data.fit_rows import (
+    fitted_alone,
+    needing_both,
+    scan_length,
+    selected_alone,
+    windows,
+    with_columns,
+)
 from stages._data.imported_fits import FitFiles, KnownFits, fit_known, known_fits, load_tables
 
 SCANS_PER_SHARD = 16
 IMAGES_PER_SHARD = 32
 FRAMES_PER_SHARD = 128
-WINDOW = 64
-"""Frames of a video that are fitted together; a shard fits every window whole that it holds a part of."""
-
-IMAGE_SOURCES = ("photos", "video")
-"""Values of the index column `source` whose rows are fitted each alone."""
-
 PLAUSIBLE = "plausible"
-NOT_SELECTED = "not selected: single-view fits are made of the first scans of held-out people"
 
 
 class FitBodyParams(StageParams):
@@ -95,11 +95,12 @@ def run(params: FitBodyParams, inputs: Paths, outputs: Paths, runtime: Runtime) 
         max_reject_ratio=params.max_reject_ratio,
     )
     alone = fitted_alone(views.index)
-    index = _with_columns(views.index)
-    selected = single_index(index, sources, params)
+    index = with_columns(views.index)
+    usable = needing_both(index, sources.keypoints, sources.parsing)
+    selected = selected_alone(usable, params.single_splits, params.single_scans)
     view_rows = selected["view_row"].to_numpy()
     if alone:
-        index = _needing_both(index, sources)
+        index = usable
         rows = FRAMES_PER_SHARD if (index["source"] == "video").any() else IMAGES_PER_SHARD
         fit_all = partial(fit_images, sources=sources, params=params)
         fit_selected = partial(copy_rows, bodies=outputs["bodies"], view_rows=view_rows)
@@ -117,48 +118,6 @@ def run(params: FitBodyParams, inputs: Paths, outputs: Paths, runtime: Runtime) 
         for name, s in (("joint", joint), ("single", single))
     }
     return {**counts, "bodies": joint, "bodies_single": single}
-
-
-def fitted_alone(index: pd.DataFrame) -> bool:
-    """Whether the rows are photos or frames rather than renders of scans with known cameras."""
-    return bool(index["source"].isin(IMAGE_SOURCES).any())
-
-
-def scan_length(index: pd.DataFrame) -> int:
-    """Rows of each scan: views × variants, the same for all, one scan after the other."""
-    lengths = index.groupby((index["scan"] != index["scan"].shift()).cumsum()).size().unique()
-    if len(lengths) != 1:
-        raise ValueError(f"scans of the views store have {sorted(lengths)} rows each; one length is expected")
-    return int(lengths[0])
-
-
-def single_index(index: pd.DataFrame, sources: Sources, params: FitBodyParams) -> pd.DataFrame:
-    """Held-out images without jitter; those of the first scans of each subject are to be fitted."""
-    index = _needing_both(index, sources)
-    index["view_row"] = np.arange(len(index))
-    held_out = index["split"].isin(params.single_splits) & (index["variant"] == 0)
-    index = index[held_out].reset_index(drop=True)
-    number = index.groupby("subject")["scan"].transform(lambda scan: pd.factorize(scan)[0])
-    skipped = (number >= params.single_scans) & index["ok"]
-    index.loc[skipped, "reason"] = NOT_SELECTED
-    index["ok"] &= ~skipped
-    return index
-
-
-def _with_columns(index: pd.DataFrame) -> pd.DataFrame:
-    """The index with the columns that the fits fill in."""
-    return index.assign(crop_x=0.0, crop_y=0.0, crop_side=0.0, verdict="")
-
-
-def _needing_both(index: pd.DataFrame, sources: Sources) -> pd.DataFrame:
-    """Rows without keypoints or mask are not ok, for the reason that was given there."""
-    index = index.copy()
-    for path, schema in ((sources.keypoints, "keypoints"), (sources.parsing, "parsing")):
-        found = open_store(path, schema).index
-        lost = index["ok"].to_numpy(bool) & ~found["ok"].to_numpy(bool)
-        index.loc[lost, "reason"] = f"{schema}: " + found.loc[lost, "reason"]
-        index["ok"] &= ~lost
-    return index
 
 
 def fit_scans(rows: range, *, sources: Sources, params: FitBodyParams, length: int) -> ShardResult:
@@ -249,9 +208,8 @@ def fit_images(
     observations.clip = clip
     layout = open_store(sources.keypoints, "keypoints").attrs["layout"]
     inside = np.flatnonzero((places >= 0) & (places < len(rows)))
-    known = (
-        _known(sources, chosen, observations) if view_rows is None else None
-    )  # alone means from the image alone
+    # Alone means from the image alone.
+    known = _known(sources, chosen, observations) if view_rows is None else None
     photos = fit_photos(sources.body, layout, observations, params, known).select(torch.from_numpy(inside))
     places, fit = places[inside], photos.fit
     for name, values in fit.params.as_dict().items():
@@ -331,24 +289,17 @@ def _to_fit(
 
     Frames that share a window with one of the shard's are among them, at places outside the shard.
     """
-    index = _with_columns(open_store(sources.views, "views").index)
+    index = with_columns(open_store(sources.views, "views").index)
+    usable = needing_both(index, sources.keypoints, sources.parsing)
     if view_rows is not None:
-        ok = single_index(index, sources, params)["ok"].to_numpy(bool)
+        selected = selected_alone(usable, params.single_splits, params.single_scans)
+        ok = selected["ok"].to_numpy(bool)
         chosen = rows.start + np.flatnonzero(ok[rows.start : rows.stop])
         return chosen - rows.start, view_rows[chosen], None
-    ok = _needing_both(index, sources)["ok"].to_numpy(bool)
+    ok = usable["ok"].to_numpy(bool)
     window = windows(index)
     chosen = np.flatnonzero(ok & np.isin(window, window[rows.start : rows.stop]))
     return chosen - rows.start, chosen, torch.from_numpy(window[chosen])
-
-
-def windows(index: pd.DataFrame) -> np.ndarray:
-    """Number of the frames that each row is fitted with: of one video, at most WINDOW in a row; photos are alone."""
-    video = (index["source"] == "video").to_numpy()
-    starts = (index["scan"] != index["scan"].shift()).to_numpy() | ~video
-    first = np.maximum.accumulate(np.where(starts, np.arange(len(index)), 0))
-    cut = (np.arange(len(index)) - first) % WINDOW == 0
-    return np.cumsum(starts | cut)
 
 
 def copy_rows(rows: range, *, bodies: Path, view_rows: np.ndarray) -> ShardResult:

@@ -1,10 +1,9 @@
-"""Which rows are fitted together, alone or not at all; what is implausible; and fits of known bodies."""
+"""Which rows are fitted alone or not at all; what is implausible; and fits of known bodies."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -16,22 +15,12 @@ from stages import fit_body as stage
 from stages._core.runtime import Runtime
 from stages._core.stage import Paths
 from stages._core.store import Store, open_store
+from stages._data.fit_rows import NOT_SELECTED, needing_both, selected_alone
 from stages._data.images import read_bodies
 from tests.stages.tiny_world import IMAGE, VIEWS, World, save_store
 
 PARAMS = stage.FitBodyParams(multi_view_effort=0.2, single_view_effort=0.2, max_reject_ratio=0.5)
 LOST = "no person found"
-
-
-def test_every_scan_must_have_as_many_rows() -> None:
-    assert stage.scan_length(pd.DataFrame({"scan": ["a"] * 6 + ["b"] * 6})) == 6
-    with pytest.raises(ValueError, match=r"rows each; one length is expected"):
-        stage.scan_length(pd.DataFrame({"scan": ["a"] * 6 + ["b"] * 5}))
-
-
-@pytest.mark.parametrize(("source", "alone"), [("scans", False), ("photos", True), ("video", True)])
-def test_photos_and_frames_are_fitted_alone(source: str, alone: bool) -> None:
-    assert stage.fitted_alone(pd.DataFrame({"source": [source] * 2})) is alone
 
 
 def made_fit(reprojection: list[float], iou: list[float], excess: float = 0.0, depth: float = 0.0) -> Fit:
@@ -62,13 +51,6 @@ def made_fit(reprojection: list[float], iou: list[float], excess: float = 0.0, d
 )
 def test_verdicts(fit: Fit, verdict: str) -> None:
     assert stage.judge(fit, stage.FitBodyParams()) == [verdict]
-
-
-def test_windows_hold_frames_of_one_video_and_single_photos() -> None:
-    frames = pd.DataFrame({"scan": ["a"] * 66 + ["b"] * 3, "source": "video"})
-    assert np.diff(stage.windows(frames)).nonzero()[0].tolist() == [63, 65]
-    photos = pd.DataFrame({"scan": ["a", "a", "b"], "source": "photos"})
-    assert len(set(stage.windows(photos).tolist())) == 3
 
 
 @pytest.fixture(scope="module")
@@ -110,15 +92,15 @@ def inputs(world: World, tmp_path_factory: pytest.TempPathFactory) -> Paths:
 
 
 def test_rows_fitted_alone_are_the_held_out_ones_of_the_first_scans(inputs: Paths) -> None:
-    sources = stage.Sources(*(inputs[name] for name in ("views", "parsing", "keypoints", "body")))
-    index = stage.single_index(open_store(inputs["views"], "views").index, sources, PARAMS)
+    views = open_store(inputs["views"], "views").index
+    usable = needing_both(views, inputs["keypoints"], inputs["parsing"])
+    index = selected_alone(usable, PARAMS.single_splits, PARAMS.single_scans)
     assert index["scan"].tolist() == ["c0"] * VIEWS + ["d0"] * VIEWS
     assert index["view_row"].tolist() == list(range(12, 20))
     assert index["reason"].tolist() == [""] * VIEWS + [f"keypoints: {LOST}"] + [""] * (VIEWS - 1)
-    two_scans = PARAMS.model_copy(update={"single_splits": ("train",)})
-    index = stage.single_index(open_store(inputs["views"], "views").index, sources, two_scans)
+    index = selected_alone(usable, ("train",), PARAMS.single_scans)
     assert index["scan"].tolist() == ["a0"] * VIEWS + ["a1"] * VIEWS
-    assert index["reason"].tolist() == [""] * VIEWS + [stage.NOT_SELECTED] * VIEWS
+    assert index["reason"].tolist() == [""] * VIEWS + [NOT_SELECTED] * VIEWS
 
 
 @pytest.fixture(scope="module")
