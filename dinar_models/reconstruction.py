@@ -31,7 +31,7 @@ from dinar_models.tuning import (
     Tuner,
     TuningRules,
     adjust_by_rendering,
-    tune_colours,
+    tune_texture,
     with_rgb,
 )
 from dinar_models.types import NeuralTexture
@@ -59,8 +59,10 @@ class ReconstructionRules:
         steps, sampler, clamp_known, temperature: of the diffusion, see LatentDiffusion.sample.
         adjust_colour: fit α and β (eq. 7) so that the completed colours agree with the seen ones.
         colour_steps: optimisation steps of α and β through the renderer (paper); 0: by least squares on the texels.
-        tune_steps: optimisation steps of the seen texels' colours through the renderer; 0 = none.
+        tune_steps: optimisation steps of the seen texels through the renderer; 0 = none.
         tune_rate: the step size of both, of a colour range of 1.
+        tune_generated: the tuning's step size for the generated channels, see TuningRules; 0: colours alone (paper).
+        mask_weight: of the mask's squared error beside the image's in both.
         perceptual_weight, adversarial: weights beside the squared error in both, see TuningRules.
         distance: what judges perceptually.
         dtype: in which the networks run.
@@ -76,6 +78,8 @@ class ReconstructionRules:
     colour_steps: int = 0
     tune_steps: int = 64
     tune_rate: float = 4e-3
+    tune_generated: float = 0.02
+    mask_weight: float = 1.0
     perceptual_weight: float = 0.05
     distance: DistanceName = "effnet"
     adversarial: float = 0.0
@@ -84,7 +88,10 @@ class ReconstructionRules:
     @property
     def tuning(self) -> TuningRules:
         """The part that optimisation through the renderer goes by."""
-        return TuningRules(self.tune_rate, self.perceptual_weight, self.adversarial, self.dtype)
+        return TuningRules(
+            self.tune_rate, self.tune_generated, self.mask_weight, self.perceptual_weight, self.adversarial,
+            self.dtype,
+        )  # fmt: skip
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """Run a block in `dtype`."""
@@ -120,7 +127,7 @@ class PhotoInputs:
 
     def views(self, photos: Int[Tensor, " p"]) -> PhotoViews:
         """What tuning compares one person's avatar with."""
-        return PhotoViews(self.uv[photos], self.target[photos])
+        return PhotoViews(self.uv[photos], self.target[photos], self.mask[photos])
 
     @property
     def frontality(self) -> Float[Tensor, "b t t"]:
@@ -254,7 +261,7 @@ def reconstruct(
             * inputs.frontality
         )
         texture = _each(
-            texture, lambda k, one: tune_colours(tuners[k], one, keep[[k]], rules.tune_steps, tick)
+            texture, lambda k, one: tune_texture(tuners[k], one, keep[[k]], rules.tune_steps, tick)
         )
     return Reconstruction(texture, partial, coverage)
 
@@ -277,7 +284,7 @@ def _tuners(
 def _ticks(total: int, progress: Step) -> Callable[[], None]:
     """What tells each step of the tuning, of so many."""
     done = itertools.count(1)
-    return lambda: progress("tuning colours", next(done), total)
+    return lambda: progress("tuning the texture", next(done), total)
 
 
 def _each(texture: NeuralTexture, change: Callable[[int, NeuralTexture], NeuralTexture]) -> NeuralTexture:

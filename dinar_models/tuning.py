@@ -1,7 +1,7 @@
 """What follows the renderer's gradients to make an avatar more like its photos (paper section 3.4 and appendix B)."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,12 +25,17 @@ class TuningRules:
 
     Attributes:
         rate: Adam's step size, of a colour range of 1.
+        generated_rate: of the generated channels, which say where hair and cloth stand out and what texels are too
+            coarse for; 0: they stay, as in the paper.
+        mask: weight of the mask's squared error beside the image's.
         perceptual: weight of the perceptual distance beside the squared error.
         adversarial: weight of the discriminator's opinion and of its own loss; 0: it is not asked.
         dtype: in which the networks run.
     """
 
     rate: float = 4e-3
+    generated_rate: float = 0.0
+    mask: float = 0.0
     perceptual: float = 0.05
     adversarial: float = 0.0
     dtype: torch.dtype = torch.float32
@@ -56,10 +61,12 @@ class PhotoViews:
     Attributes:
         uv: rasters of the body as the photos saw it, −1 on the background.
         target: the photos in [−1, 1], the person on white.
+        mask: of the person, in [0, 1].
     """
 
     uv: Float[Tensor, "n s s 2"]
     target: Float[Tensor, "n 3 s s"]
+    mask: Float[Tensor, "n 1 s s"]
 
 
 class Tuner:
@@ -99,15 +106,16 @@ class Tuner:
         self.steps = 0
 
     def descend(
-        self, texture: Callable[[], NeuralTexture], variables: Sequence[Tensor], steps: int, tick: Tick
+        self, texture: Callable[[], NeuralTexture], variables: Mapping[Tensor, float], steps: int, tick: Tick
     ) -> None:
         """Take steps with Adam.
 
         Args:
             texture: of the one avatar, from the variables as they are.
-            variables: leaves with gradients; changed in place.
+            variables: leaves with gradients, and the step size of each; changed in place.
         """
-        optimiser = torch.optim.Adam(variables, lr=self.rules.rate, betas=(0.0, 0.99))
+        groups = [{"params": [leaf], "lr": rate} for leaf, rate in variables.items()]
+        optimiser = torch.optim.Adam(groups, betas=(0.0, 0.99))
         for _ in range(steps):
             loss, image = self._loss(texture())
             optimiser.zero_grad()
@@ -127,6 +135,8 @@ class Tuner:
             made = Rendering(*self.nets.render(data, views.uv))
             image = over_white(made.rgb, made.mask).float()
             loss = (image - views.target).square().mean()
+            if rules.mask:
+                loss = loss + rules.mask * (made.mask.float() - views.mask).square().mean()
             if self.distance is not None:
                 near = self._cut([image, views.target], image.shape[-1] // 2)
                 loss = loss + rules.perceptual * self.distance(*near).float().mean()
@@ -151,29 +161,40 @@ class Tuner:
         return [image[..., y : y + side, x : x + side] for image in images]
 
 
-def tune_colours(
+def tune_texture(
     tuner: Tuner, texture: NeuralTexture, weight: Float[Tensor, "1 t t"], steps: int, tick: Tick
 ) -> NeuralTexture:
-    """Optimise the seen colours of one avatar so that its renders match its photos.
+    """Optimise the seen colours of one avatar, and its generated channels if the rules say so, towards its photos.
 
-    Steps are weighted: scaling gradients would do nothing, because Adam divides by their size (bug 8 of the published
-    code), so the change itself is weighted.
+    Steps of colours are weighted: scaling gradients would do nothing, because Adam divides by their size (bug 8 of
+    the published code), so the change itself is weighted. Generated channels are not: where the body turns away from
+    the camera they say how far the person goes on beside it. Texels that no photo shows have no gradient and stay.
 
     Args:
         weight: of each texel: how frontally it is seen, 0 where what is there is not the photos'.
     """
     share = weight[:, None]
-    change = torch.zeros_like(texture.rgb, requires_grad=True)
-    tuner.descend(lambda: with_rgb(texture, texture.rgb + share * change), [change], steps, tick)
+    colours, channels = (torch.zeros_like(x, requires_grad=True) for x in (texture.rgb, texture.generated))
+    rates = {colours: tuner.rules.rate}
+    if tuner.rules.generated_rate:
+        rates[channels] = tuner.rules.generated_rate
+
+    def tuned() -> NeuralTexture:
+        rgb = texture.rgb + share * colours
+        return NeuralTexture.assemble(texture.generated + channels, rgb, texture.sampled, texture.filled)
+
+    tuner.descend(tuned, rates, steps, tick)
     with torch.no_grad():
-        return with_rgb(texture, (texture.rgb + share * change).clamp(0, 1))
+        made = tuned()
+        return with_rgb(made, made.rgb.clamp(0, 1))
 
 
 def adjust_by_rendering(tuner: Tuner, decoded: NeuralTexture, steps: int, tick: Tick) -> NeuralTexture:
     """α and β of eq. 7 for one avatar, by the renderer's gradients at the pixels that the photos show."""
     alpha = torch.ones_like(decoded.rgb[:, :, :1, :1]).requires_grad_()
     beta = torch.zeros_like(decoded.rgb[:, :, :1, :1]).requires_grad_()
-    tuner.descend(lambda: with_rgb(decoded, alpha * decoded.rgb + beta), [alpha, beta], steps, tick)
+    rates = dict.fromkeys((alpha, beta), tuner.rules.rate)
+    tuner.descend(lambda: with_rgb(decoded, alpha * decoded.rgb + beta), rates, steps, tick)
     with torch.no_grad():
         return with_rgb(decoded, (alpha * decoded.rgb + beta).clamp(0, 1))
 

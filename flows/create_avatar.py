@@ -65,7 +65,7 @@ MAX_PHOTOS = 8
 PREVIEW_SIZE = 512
 
 LOOKING, FITTING, RENDERING = "looking for the person", "fitting the body", "rendering"
-AVATAR_STEPS = (LOOKING, FITTING, "completing the texture", "tuning colours", RENDERING)
+AVATAR_STEPS = (LOOKING, FITTING, "completing the texture", "tuning the texture", RENDERING)
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,12 @@ class ReconstructParams(StageParams):
     colour_steps: int = Field(
         0, ge=0, le=1000, description="steps of that fit through the renderer (paper: 64); 0: least squares"
     )
-    tune_steps: int = Field(64, ge=0, le=1000, description="steps of the colours' tuning on the photo")
+    tune_steps: int = Field(64, ge=0, le=1000, description="steps of the texture's tuning on the photo")
     tune_rate: float = Field(4e-3, gt=0, le=1, description="their step size, colours in [0, 1]")
+    tune_generated: float = Field(
+        0.02, ge=0, le=1, description="their step size for the generated channels; 0: colours alone (paper)"
+    )
+    mask_weight: float = Field(1.0, ge=0, description="of the tuning's squared error of the mask (paper: 0)")
     perceptual_weight: float = Field(0.05, ge=0, description="of the tuning's perceptual term")
     distance: DistanceName = Field("effnet", description="the tuning's perceptual term (paper: lpips)")
     adversarial: float = Field(

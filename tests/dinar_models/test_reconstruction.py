@@ -151,7 +151,7 @@ def test_reconstruction_is_reproducible_and_says_how_far_it_is(
     assert torch.equal(first.texture.data, again.texture.data)
     assert not torch.equal(first.texture.data, other.texture.data)
     once = [("completing the texture", 1, 2), ("completing the texture", 2, 2),
-            ("tuning colours", 1, 2), ("tuning colours", 2, 2)]  # fmt: skip
+            ("tuning the texture", 1, 2), ("tuning the texture", 2, 2)]  # fmt: skip
     assert said == 3 * once
 
 
@@ -167,8 +167,11 @@ def test_without_a_prior_hidden_texels_are_left_to_the_renderer(nets: AvatarNets
 def test_tuning_after_completing_moves_seen_colours_only(
     nets: AvatarNets, priors: tuple[VQGAN, LatentDiffusion], sheet: Atlas
 ) -> None:
+    """As in the paper, when the generated channels are not tuned."""
     inputs = flat_photo(0.4, left_half())
-    rules = ReconstructionRules(steps=2, tune_steps=0, perceptual_weight=0.0)
+    rules = ReconstructionRules(
+        steps=2, tune_steps=0, tune_generated=0.0, mask_weight=0.0, perceptual_weight=0.0
+    )
     plain, tuned = (
         reconstruct(nets, *priors, inputs, sheet, replace(rules, tune_steps=n), generator=generator())
         for n in (0, 4)
@@ -255,7 +258,7 @@ def test_photos_of_several_people_go_to_their_own(
     assert second[:, 2 : SIZE // 2 - 3].sub(0.8).abs().max() < 0.02
     assert made.coverage[0].eq(1).all()
     assert made.coverage[1, :, SIZE // 2 :].eq(0).all()
-    assert said[-1] == ("tuning colours", 6, 6)
+    assert said[-1] == ("tuning the texture", 6, 6)
 
 
 def test_alpha_and_beta_can_be_found_through_the_renderer(
@@ -274,7 +277,7 @@ def test_alpha_and_beta_can_be_found_through_the_renderer(
         for steps in (0, 40)
     )  # fmt: skip
     assert (adjusted - 0.25).abs().mean() < 0.75 * (plain - 0.25).abs().mean()
-    assert said[-1] == ("tuning colours", 41, 41)
+    assert said[-1] == ("tuning the texture", 41, 41)
 
 
 def test_outlines_of_limbs_before_the_body_are_left_out_of_photos(

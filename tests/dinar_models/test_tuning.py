@@ -10,7 +10,7 @@ from dinar_models.discriminator import Discriminator
 from dinar_models.folding import for_inference
 from dinar_models.perceptual import PerceptualDistance
 from dinar_models.reconstruction import PhotoInputs
-from dinar_models.tuning import Critics, Tuner, TuningRules, adjust_by_rendering, tune_colours
+from dinar_models.tuning import Critics, Tuner, TuningRules, adjust_by_rendering, tune_texture
 from dinar_models.types import NeuralTexture
 from tests.dinar_models.flat_photos import (
     SIZE,
@@ -57,7 +57,7 @@ def test_tuning_nears_the_photo_and_leaves_unseen_texels_alone(nets: AvatarNets,
     critics = Critics(PerceptualDistance())
     rules = TuningRules(rate=0.02, perceptual=perceptual)
     texture, weight = grey(0.5), inputs.sample.filled * inputs.frontality
-    tuned = tune_colours(tuner(nets, inputs, rules, critics), texture, weight, 16, nothing)
+    tuned = tune_texture(tuner(nets, inputs, rules, critics), texture, weight, 16, nothing)
     assert error(nets, tuned, inputs) < 0.5 * error(nets, texture, inputs)
     changed = (tuned.rgb != texture.rgb).any(dim=1)[0]
     expected = left_half()
@@ -70,15 +70,42 @@ def test_the_weight_of_tuning_scales_the_change(nets: AvatarNets) -> None:
     """One step of Adam is ± the rate on every texel, whatever its gradient; a weight of ½ makes half of it."""
     weight = torch.where(left_half(), 1.0, 0.5)[None]
     texture = grey(0.5)
-    tuned = tune_colours(tuner(nets, flat_photo(0.7, EVERYTHING)), texture, weight, 1, nothing)
+    tuned = tune_texture(tuner(nets, flat_photo(0.7, EVERYTHING)), texture, weight, 1, nothing)
     expected = (0.01 * weight).expand(1, 3, -1, -1)
     torch.testing.assert_close(tuned.rgb - texture.rgb, expected, atol=2e-5, rtol=0)
+
+
+def test_generated_channels_may_learn_what_colours_cannot_say(nets: AvatarNets) -> None:
+    """Towards a person in part of the image, white on white: the mask alone tells where, and colours may not move."""
+    inputs = flat_photo(1.0, EVERYTHING)
+    inputs.mask[..., SIZE // 2 :] = 0
+    texture, never = grey(1.0), torch.zeros(1, SIZE, SIZE)
+    errors = []
+    for rate, mask in ((0.0, 1.0), (0.5, 0.0), (0.5, 1.0)):
+        rules = TuningRules(rate=0.01, generated_rate=rate, mask=mask, perceptual=0.0)
+        tuned = tune_texture(tuner(nets, inputs, rules), texture, never, 30, nothing)
+        assert torch.equal(tuned.rgb, texture.rgb)
+        assert torch.equal(tuned.generated, texture.generated) == (rate == 0)
+        with torch.no_grad():
+            errors.append((nets.render(tuned, inputs.uv)[1] - inputs.mask).square().mean().item())
+    still, moved, told = errors
+    assert told < 0.8 * min(still, moved)
+
+
+def test_texels_that_no_photo_shows_keep_their_generated_channels(nets: AvatarNets) -> None:
+    """The camera sees the texture's left half alone, two pixels a texel."""
+    inputs = flat_photo(0.7, EVERYTHING)
+    inputs.uv = inputs.uv * torch.tensor([0.5, 1.0])
+    rules = TuningRules(rate=0.01, generated_rate=0.02, perceptual=0.0)
+    tuned = tune_texture(tuner(nets, inputs, rules), grey(0.5), torch.ones(1, SIZE, SIZE), 3, nothing)
+    assert tuned.generated[..., : SIZE // 2].ne(0).any()
+    assert tuned.generated[..., SIZE // 2 + 1 :].eq(0).all()
 
 
 def test_tuning_ends_in_range(nets: AvatarNets) -> None:
     rules = TuningRules(rate=0.5, perceptual=0.0)
     weight = torch.ones(1, SIZE, SIZE)
-    tuned = tune_colours(tuner(nets, flat_photo(1.0, EVERYTHING), rules), grey(0.95), weight, 3, nothing)
+    tuned = tune_texture(tuner(nets, flat_photo(1.0, EVERYTHING), rules), grey(0.95), weight, 3, nothing)
     assert tuned.rgb.max() <= 1
 
 
@@ -87,7 +114,7 @@ def test_all_photos_pull(nets: AvatarNets) -> None:
     both = together(flat_photo(0.6, EVERYTHING), flat_photo(0.8, EVERYTHING), person=[0, 0])
     weight, made = torch.ones(1, SIZE, SIZE), []
     for inputs in (flat_photo(0.6, EVERYTHING), both, flat_photo(0.8, EVERYTHING)):
-        tuned = tune_colours(tuner(nets, inputs), grey(0.5), weight, 40, nothing)
+        tuned = tune_texture(tuner(nets, inputs), grey(0.5), weight, 40, nothing)
         made.append(tuned.rgb[..., 4:-4, 4:-4].mean().item())
     low, middle, high = made
     assert low < middle < high
@@ -120,7 +147,7 @@ def test_the_discriminator_learns_along_and_the_trained_one_stays(nets: AvatarNe
     before = [p.detach().clone() for p in trained.parameters()]
     rules = TuningRules(rate=0.01, perceptual=0.0, adversarial=0.01)
     made = tuner(nets, flat_photo(0.7, EVERYTHING), rules, Critics(discriminator=trained))
-    tune_colours(made, grey(0.5), torch.ones(1, SIZE, SIZE), 3, nothing)
+    tune_texture(made, grey(0.5), torch.ones(1, SIZE, SIZE), 3, nothing)
     assert made.adversary is not None
     assert all(torch.equal(p, q) for p, q in zip(trained.parameters(), before, strict=True))
     moved = [not torch.equal(p, q) for p, q in zip(made.adversary.net.parameters(), before, strict=True)]
@@ -137,7 +164,7 @@ def test_the_discriminators_opinion_changes_what_is_tuned(nets: AvatarNets) -> N
     for weight in (0.0, 1.0):
         rules = TuningRules(rate=0.01, perceptual=0.0, adversarial=weight)
         made = tuner(nets, inputs, rules, Critics(discriminator=judge()))
-        tuned = tune_colours(made, texture, torch.ones(1, SIZE, SIZE), 2, nothing)
+        tuned = tune_texture(made, texture, torch.ones(1, SIZE, SIZE), 2, nothing)
         moved.append((tuned.rgb - texture.rgb).abs().mean().item())
     assert moved[0] < 1e-3
     assert moved[1] > 5e-3
@@ -156,7 +183,7 @@ def test_every_step_is_one_of_the_texture(nets: AvatarNets, monkeypatch: pytest.
     rules = TuningRules(rate=0.01, perceptual=0.0, adversarial=0.001)
     ticks: list[int] = []
     made = tuner(nets, flat_photo(0.9, EVERYTHING), rules, Critics(discriminator=judge()))
-    tuned = tune_colours(made, grey(0.3), torch.ones(1, SIZE, SIZE), 5, lambda: ticks.append(1))
+    tuned = tune_texture(made, grey(0.3), torch.ones(1, SIZE, SIZE), 5, lambda: ticks.append(1))
     assert learnt == [0, 1, 2, 3, 4]
     assert len(ticks) == 5
     assert (tuned.rgb - 0.3).median() == pytest.approx(
@@ -168,7 +195,7 @@ def test_a_smaller_discriminator_sees_squares(nets: AvatarNets) -> None:
     """One that was trained on crops (`judged: crop`)."""
     rules = TuningRules(rate=0.01, perceptual=0.0, adversarial=0.01)
     made = tuner(nets, flat_photo(0.7, EVERYTHING), rules, Critics(discriminator=judge(SIZE // 2)))
-    tune_colours(made, grey(0.5), torch.ones(1, SIZE, SIZE), 2, nothing)
+    tune_texture(made, grey(0.5), torch.ones(1, SIZE, SIZE), 2, nothing)
     assert made.steps == 2
 
 

@@ -81,7 +81,7 @@ def test_a_photo_becomes_an_avatar_while_it_is_timed(tiny_body: Path, tmp_path: 
     Image.fromarray(render_painted(tiny_body)).save(tmp_path / "photo.png")
     models = write_models(tmp_path / "models", tiny_body)
     figures = photo.measure(tmp_path, models, profile="tiny", tuning="tiny", photo=tmp_path / "photo.png")
-    parts = {"looking_for_the_person", "fitting_the_body", "completing_the_texture", "tuning_colours"}
+    parts = {"looking_for_the_person", "fitting_the_body", "completing_the_texture", "tuning_the_texture"}
     assert {f"{part}_s" for part in parts} < set(figures)
     assert all(math.isfinite(value) and value > 0 for value in figures.values())
     assert sum(figures[f"{part}_s"] for part in parts) < figures["all_s"]

@@ -40,11 +40,7 @@ def history(folder: Path) -> list[dict[str, float]]:
 
 
 def jobs_of(world: World) -> list[Job]:
-    """All stages that train on images.
-
-    Adam's first steps have the size of its rate whatever the gradient's: where a gradient is all but zero, rounding
-    decides their sign. So rates are low; without the averaged gradients losses differ by 2e-4 and more all the same.
-    """
+    """All stages that train on images; without the averaged gradients losses differ by 7e-4 and more."""
 
     def job(stage: str, params: StageParams, output: str, reads: tuple[str, ...], **changes: object) -> Job:
         inputs = {name: str(path) for name, path in world.inputs(*reads).items()}
