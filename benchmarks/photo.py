@@ -1,11 +1,11 @@
 """Photo to avatar at the paper's size, and what the published code's steps take here: `python -m benchmarks.photo`.
 
 Ours is `dinar avatar` from the file to the turntable: finding the person, fitting the body, loading the networks,
-completing the texture with DPM-Solver++, tuning it, rendering. The networks have the paper's sizes and random weights,
-which cost as much as trained ones. The photo is a render of a test person. Where a part has many steps,
+completing the texture with DPM-Solver++, tuning it, rendering. The networks have the paper's sizes and random
+weights, which cost as much as trained ones. The photo is a render of a test person. Where a part has many steps,
 `…_one_step_s` is the mean of them, without what was loaded before the first.
 
-Textures are completed and tuned as the profile `demo` says: colours matched by least squares, 64 steps of tuning with
+Textures are completed and tuned as the profile `demo` says: colours matched by least squares, 96 steps of tuning with
 the perceptual distance that needs no other weights. `--tuning paper` takes the profile's own section instead: colours
 matched in 64 more steps through the renderer, LPIPS on VGG, and the discriminator, which learns along.
 

@@ -8,26 +8,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from dinar_models.atlas.tables import AtlasTables
-from dinar_models.avatar import AvatarNets, over_white
+from dinar_models.avatar import AvatarNets
 from dinar_models.blending import Blending, blend_textures
-from dinar_models.body import BodyParams
-from dinar_models.cameras import Camera, Crop, crop_camera, crop_image
 from dinar_models.diffusion import LatentDiffusion, latent_mask
 from dinar_models.fills import fill_guess
-from dinar_models.occlusion import occlusion_contours
 from dinar_models.perceptual import DistanceName, PerceptualDistance
-from dinar_models.rasterize.base import uv_raster
-from dinar_models.surface import Surface
-from dinar_models.texture import SampleRules, Texels, TextureSample, composite, fit_colour, sample_texture
+from dinar_models.photos import PhotoInputs
+from dinar_models.texture import composite, fit_colour
 from dinar_models.tuning import (
     Critics,
-    PhotoViews,
     Tuner,
     TuningRules,
     adjust_by_rendering,
@@ -38,13 +32,8 @@ from dinar_models.types import NeuralTexture
 from dinar_models.uv_atlas import Atlas
 from dinar_models.vqgan import VQGAN
 
-SUPERSAMPLE = 2
-"""Samples per texel and axis when an image is read into a texture."""
-
 AGREEMENT = 0.1
 """Change of colour, of a range of 1, at which a third of the guess's detail is kept."""
-
-SAMPLE_RULES = SampleRules()
 
 Step = Callable[[str, int, int], None]
 """Progress: what, done, of how many."""
@@ -60,6 +49,7 @@ class ReconstructionRules:
         adjust_colour: fit α and β (eq. 7) so that the completed colours agree with the seen ones.
         colour_steps: optimisation steps of α and β through the renderer (paper); 0: by least squares on the texels.
         tune_steps: optimisation steps of the seen texels through the renderer; 0 = none.
+        tune_crops: squares of each photo that these steps look at; 1: the photo's own.
         tune_rate: the step size of both, of a colour range of 1.
         tune_generated: the tuning's step size for the generated channels, see TuningRules; 0: colours alone (paper).
         mask_weight: of the mask's squared error beside the image's in both.
@@ -76,9 +66,10 @@ class ReconstructionRules:
     temperature: float = 1.0
     adjust_colour: bool = True
     colour_steps: int = 0
-    tune_steps: int = 64
+    tune_steps: int = 96
+    tune_crops: int = 16
     tune_rate: float = 4e-3
-    tune_generated: float = 0.02
+    tune_generated: float = 0.06
     mask_weight: float = 1.0
     perceptual_weight: float = 0.05
     distance: DistanceName = "effnet"
@@ -99,44 +90,6 @@ class ReconstructionRules:
 
 
 @dataclass
-class PhotoInputs:
-    """N photos of B people, cropped to the networks' size.
-
-    Attributes:
-        rgb: in [−1, 1] on black, what the encoder sees.
-        target: in [−1, 1] on white, what the render is compared with.
-        mask: of the person, in [0, 1].
-        uv: UV raster of the fitted body, −1 on the background.
-        sample: the partial textures.
-        person: number of the person in each photo, 0 to B − 1; None: each photo shows another one, in order.
-    """
-
-    rgb: Float[Tensor, "n 3 s s"]
-    target: Float[Tensor, "n 3 s s"]
-    mask: Float[Tensor, "n 1 s s"]
-    uv: Float[Tensor, "n s s 2"]
-    sample: TextureSample
-    person: Int[Tensor, " n"] | None = None
-
-    @property
-    def photos(self) -> list[Int[Tensor, " p"]]:
-        """The numbers of each person's photos."""
-        if self.person is None:
-            return list(torch.arange(len(self.rgb)).split(1))
-        return [(self.person == k).nonzero()[:, 0] for k in range(int(self.person.max()) + 1)]
-
-    def views(self, photos: Int[Tensor, " p"]) -> PhotoViews:
-        """What tuning compares one person's avatar with."""
-        return PhotoViews(self.uv[photos], self.target[photos], self.mask[photos])
-
-    @property
-    def frontality(self) -> Float[Tensor, "b t t"]:
-        """How frontally each person's texels are seen, in the photo that sees them best; 0 where in none."""
-        seen = self.sample.frontality.clamp(0, 1)
-        return torch.stack([seen[photos].amax(dim=0) for photos in self.photos])
-
-
-@dataclass
 class Reconstruction:
     """The avatars' textures.
 
@@ -149,72 +102,6 @@ class Reconstruction:
     texture: NeuralTexture
     partial: NeuralTexture
     coverage: Float[Tensor, "b t t"]
-
-
-@torch.no_grad()
-def read_photos(
-    rgb: UInt8[np.ndarray, "b h w 3"],
-    mask: UInt8[np.ndarray, "b h w"],
-    camera: Camera,
-    crop: Crop,
-    params: BodyParams,
-    *,
-    surface: Surface,
-    image_size: int,
-    texture_size: int,
-    rules: SampleRules = SAMPLE_RULES,
-    person: Int[Tensor, " b"] | None = None,
-    occlusion: bool = True,
-) -> PhotoInputs:
-    """Crop photos around their people and read them into partial textures at the photos' own resolution.
-
-    Args:
-        params: the body in each photo.
-        person: see PhotoInputs.
-        occlusion: leave out the outlines of limbs in front of the body (paper section 3.5).
-    """
-    colour = torch.from_numpy(rgb).permute(0, 3, 1, 2).float() / 255
-    cover = torch.from_numpy(mask).float()[:, None] / 255
-    small = crop_image(colour, crop, image_size, fill=1.0)
-    alpha = crop_image(cover, crop, image_size, fill=0.0).clamp(0, 1)
-    near = crop_camera(camera, crop, image_size)
-    samples = [_sample(colour[[i]], cover[[i], 0], camera.select(i), params.select([i]), surface, texture_size, rules,
-                       occlusion) for i in range(len(params))]  # fmt: skip
-    return PhotoInputs(
-        rgb=(2 * small - 1) * alpha - (1 - alpha),
-        target=over_white(2 * small - 1, alpha),
-        mask=alpha,
-        uv=surface.uv(params, near),
-        sample=TextureSample(*(torch.cat([getattr(s, f) for s in samples]) for f in _SAMPLE_FIELDS)),
-        person=person,
-    )
-
-
-_SAMPLE_FIELDS = ("rgb", "sampled", "filled", "frontality")
-
-
-def _sample(
-    rgb: Tensor,
-    mask: Tensor,
-    camera: Camera,
-    params: BodyParams,
-    surface: Surface,
-    size: int,
-    rules: SampleRules,
-    occlusion: bool,
-) -> TextureSample:
-    """The partial texture of one photo."""
-    tables = surface.atlas.tables(size * SUPERSAMPLE)
-    vertices = surface.body(params).vertices
-    fragments = surface.rasterizer.rasterize(vertices, surface.body.faces, camera)
-    blocked = None
-    if occlusion:
-        uv = uv_raster(fragments, torch.from_numpy(surface.atlas.corner_uv))
-        blocked = occlusion_contours(uv, torch.from_numpy(tables.limb_colour))
-    return sample_texture(
-        rgb, mask, vertices, surface.body.faces, camera, Texels.of(tables), fragments,
-        blocked=blocked, rules=rules, supersample=SUPERSAMPLE,
-    )  # fmt: skip
 
 
 def reconstruct(

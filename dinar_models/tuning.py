@@ -13,6 +13,7 @@ from dinar_models.avatar import AvatarNets, over_white
 from dinar_models.discriminator import Discriminator
 from dinar_models.folding import for_inference
 from dinar_models.losses import Distance, Rendering
+from dinar_models.photos import PhotoViews
 from dinar_models.types import NeuralTexture
 
 Tick = Callable[[], None]
@@ -54,21 +55,6 @@ class Critics:
     discriminator: Discriminator | None = None
 
 
-@dataclass(frozen=True)
-class PhotoViews:
-    """What one avatar is compared with: N photos of the person.
-
-    Attributes:
-        uv: rasters of the body as the photos saw it, −1 on the background.
-        target: the photos in [−1, 1], the person on white.
-        mask: of the person, in [0, 1].
-    """
-
-    uv: Float[Tensor, "n s s 2"]
-    target: Float[Tensor, "n 3 s s"]
-    mask: Float[Tensor, "n 1 s s"]
-
-
 class Tuner:
     """Renders one texture in the views of all photos and takes steps towards them.
 
@@ -86,11 +72,15 @@ class Tuner:
     ) -> None:
         """Make it ready, with copies of the nets that learn nothing.
 
+        Args:
+            views: (N, J, …), of the one person.
+
         Raises:
             ValueError: the rules ask for a critic that is not there.
         """
         self.nets = for_inference(nets, rules.dtype)
         self.views, self.rules, self.generator = views, rules, generator
+        self.squares = torch.Generator().manual_seed(0)
         if rules.perceptual and critics.distance is None:
             raise ValueError("tuning with a perceptual weight needs a perceptual distance")
         distance = critics.distance if rules.perceptual else None
@@ -117,19 +107,30 @@ class Tuner:
         groups = [{"params": [leaf], "lr": rate} for leaf, rate in variables.items()]
         optimiser = torch.optim.Adam(groups, betas=(0.0, 0.99))
         for _ in range(steps):
-            loss, image = self._loss(texture())
+            seen = self._draw()
+            loss, image = self._loss(texture(), seen)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             if self.adversary:
-                real, fake = self._judged(self.views.target, image.detach())
+                real, fake = self._judged(seen.target, image.detach())
                 self.adversary.learn(real, fake, self.steps)
             self.steps += 1
             tick()
 
-    def _loss(self, texture: NeuralTexture) -> tuple[Tensor, Float[Tensor, "n 3 s s"]]:
+    def _draw(self) -> PhotoViews:
+        """The photos' own squares and others by turns.
+
+        In one square alone, generated channels learn what gives the right pixels of just that raster.
+        """
+        squares = self.views.uv.shape[1]
+        if squares == 1 or self.steps % 2 == 0:
+            return self.views.square(0)
+        return self.views.square(int(torch.randint(1, squares, (1,), generator=self.squares)))
+
+    def _loss(self, texture: NeuralTexture, views: PhotoViews) -> tuple[Tensor, Float[Tensor, "n 3 s s"]]:
         """The weighted sum of eq. 4's terms that tuning has, a mean over the photos; and the renders."""
-        views, rules = self.views, self.rules
+        rules = self.rules
         with torch.autocast(views.uv.device.type, rules.dtype, enabled=rules.dtype != torch.float32):
             data = texture.data.expand(len(views.uv), -1, -1, -1)
             made = Rendering(*self.nets.render(data, views.uv))

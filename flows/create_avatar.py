@@ -15,7 +15,8 @@ from dinar_models.avatar import AvatarNets
 from dinar_models.body import BodyParams
 from dinar_models.cameras import Camera, Crop, crop_camera, crop_image
 from dinar_models.keypoints import MEDIAPIPE
-from dinar_models.reconstruction import PhotoInputs, ReconstructionRules, read_photos, reconstruct
+from dinar_models.photos import PhotoInputs, read_photos
+from dinar_models.reconstruction import ReconstructionRules, reconstruct
 from dinar_models.surface import Surface
 from dinar_models.types import NeuralTexture
 from flows.avatar_folder import (
@@ -196,7 +197,7 @@ def make_avatar(
     with reading(where):
         models = load_models(where.folders, DEVICE)
     critics = build_critics(rules, models, LOSS_WEIGHTS)
-    inputs = _read_photos(people, models)
+    inputs = _read_photos(people, models, rules.tune_crops)
     made = reconstruct(
         models.nets, models.vqgan, models.diffusion, inputs, models.surface.atlas, rules,
         generator=generator_for(seed, "create_avatar", device=DEVICE), critics=critics, progress=step,
@@ -261,14 +262,14 @@ def render_motion(
     return frames
 
 
-def _read_photos(people: Sequence[FittedPerson], models: AvatarModels) -> PhotoInputs:
+def _read_photos(people: Sequence[FittedPerson], models: AvatarModels, crops: int) -> PhotoInputs:
     seen, config = [person.seen for person in people], models.nets.config
     return read_photos(
         np.stack([one.photo.rgb for one in seen]), np.stack([one.mask for one in seen]),
         Camera.cat([one.camera for one in seen]), Crop.cat([person.crop for person in people]),
         BodyParams.cat([person.body for person in people]),
         surface=models.surface, image_size=config.image_size, texture_size=config.texture_size,
-        person=torch.zeros(len(people), dtype=torch.long),
+        person=torch.zeros(len(people), dtype=torch.long), crops=crops,
     )  # fmt: skip
 
 

@@ -117,7 +117,7 @@ def compare(before: ModelFolder, after: ModelFolder, people: HeldOut) -> Roundin
 def _renders(weights: ModelFolder, people: HeldOut, lines: pd.DataFrame) -> np.ndarray:
     """(people · VIEWS, S, S, 3) uint8, standing, from all around."""
     models = load_models(weights.folders, "cpu")
-    photos, bodies = read_people(people.dataset, lines, people.inputs, models)
+    photos, bodies = read_people(people.dataset, lines, people.inputs, models, people.params)
     made = reconstruct(
         models.nets, models.vqgan, models.diffusion, photos, models.surface.atlas, people.params.rules(torch.float32),
         generator=generator_for(people.params.seed, "reconstruct", *lines["subject"]),

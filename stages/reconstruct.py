@@ -17,12 +17,8 @@ from dinar_models.blending import Blending
 from dinar_models.body import BodyParams
 from dinar_models.fills import mean_fill, mirror_fill
 from dinar_models.perceptual import DistanceName
-from dinar_models.reconstruction import (
-    PhotoInputs,
-    ReconstructionRules,
-    read_photos,
-    reconstruct,
-)
+from dinar_models.photos import PhotoInputs, read_photos
+from dinar_models.reconstruction import ReconstructionRules, reconstruct
 from stages._core.cli import main
 from stages._core.digests import digest_path, work_key
 from stages._core.memory import keep_freed_memory
@@ -69,10 +65,13 @@ class ReconstructParams(StageParams):
     colour_steps: int = Field(
         0, ge=0, le=1000, description="steps of that fit through the renderer (paper: 64); 0: least squares"
     )
-    tune_steps: int = Field(64, ge=0, le=1000, description="steps of the texture's tuning on the photo")
+    tune_steps: int = Field(96, ge=0, le=1000, description="steps of the texture's tuning on the photo")
+    tune_crops: int = Field(
+        16, ge=1, le=64, description="squares of each photo that they look at (paper: 1, its own)"
+    )
     tune_rate: float = Field(4e-3, gt=0, le=1, description="their step size, colours in [0, 1]")
     tune_generated: float = Field(
-        0.02, ge=0, le=1, description="their step size for the generated channels; 0: colours alone (paper)"
+        0.06, ge=0, le=1, description="their step size for the generated channels; 0: colours alone (paper)"
     )
     mask_weight: float = Field(1.0, ge=0, description="of the tuning's squared error of the mask (paper: 0)")
     perceptual_weight: float = Field(0.05, ge=0, description="of the tuning's perceptual term")
@@ -159,7 +158,7 @@ class _Work:
         arrays = _empty(len(rows), size)
         for dataset, lines in self._usable(rows):
             places = (lines.index - rows.start).tolist()
-            photos, bodies = read_people(dataset, lines, self.inputs, models, self.params.occlusion_contours)
+            photos, bodies = read_people(dataset, lines, self.inputs, models, self.params)
             names = lines["subject"].tolist()
             generator = generator_for(self.params.seed, "reconstruct", *names, device=self.device)
             made = reconstruct(
@@ -192,7 +191,7 @@ def read_people(
     lines: pd.DataFrame,
     inputs: Mapping[str, Path],
     models: AvatarModels,
-    occlusion: bool = True,
+    params: ReconstructParams,
 ) -> tuple[PhotoInputs, BodyParams]:
     """The views that `front_views` chose, and their single-view fits."""
     views = open_store(inputs[f"views.{dataset}"], "views")
@@ -209,7 +208,8 @@ def read_people(
         surface=models.surface,
         image_size=models.nets.config.image_size,
         texture_size=models.nets.config.texture_size,
-        occlusion=occlusion,
+        occlusion=params.occlusion_contours,
+        crops=params.tune_crops if params.tune_steps else 1,
     )
     return photos, bodies
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from dinar_models.avatar import AvatarConfig, AvatarNets
-from dinar_models.reconstruction import PhotoInputs
+from dinar_models.photos import PhotoInputs
 from dinar_models.texture import TextureSample
 from dinar_models.types import NeuralTexture
 

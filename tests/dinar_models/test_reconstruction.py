@@ -2,31 +2,22 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from dinar_models import occlusion
-from dinar_models.animation import standing
 from dinar_models.avatar import AvatarNets
 from dinar_models.blending import Blending
-from dinar_models.body import BodyModel, BodyParams
-from dinar_models.cameras import Crop, orbit_camera
 from dinar_models.diffusion import DiffusionConfig, LatentDiffusion
-from dinar_models.rasterize.embree import EmbreeRasterizer
 from dinar_models.reconstruction import (
     ReconstructionRules,
     adjust_colour,
     keep_detail,
     merge_photos,
     partial_texture,
-    read_photos,
     reconstruct,
 )
-from dinar_models.surface import Surface
 from dinar_models.types import NeuralTexture
 from dinar_models.uv_atlas import Atlas
 from dinar_models.vqgan import VQGAN, VQGANConfig
@@ -278,73 +269,3 @@ def test_alpha_and_beta_can_be_found_through_the_renderer(
     )  # fmt: skip
     assert (adjusted - 0.25).abs().mean() < 0.75 * (plain - 0.25).abs().mean()
     assert said[-1] == ("tuning the texture", 41, 41)
-
-
-def test_outlines_of_limbs_before_the_body_are_left_out_of_photos(
-    tiny_body: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Occlusion removal is part of reading a photo: what it blocks is not sampled (never active as published)."""
-    surface = Surface(BodyModel.load(tiny_body), Atlas.load(tiny_body / "atlas.npz"), EmbreeRasterizer())
-    params = standing(BodyParams.zeros(1))
-    params.body_pose[0, 16 * 3 + 1], params.body_pose[0, 17 * 3 + 1] = 0.0, -1.9  # a forearm before the belly
-    camera = orbit_camera(0.0, 0.0, 4.0, target=torch.tensor([0.0, -0.3, 0.0]), size=256, fov=0.6)
-    white = np.full((1, 256, 256, 3), 255, np.uint8)
-    person = (surface.uv(params, camera).numpy()[..., 0] >= 0).astype(np.uint8) * 255
-    whole = Crop(torch.zeros(1), torch.zeros(1), torch.full((1,), 256.0))
-    sampled = []
-    for blocks in (
-        occlusion.occlusion_contours,
-        lambda uv, colour: torch.zeros(uv.shape[:3], dtype=torch.bool),
-    ):
-        monkeypatch.setattr("dinar_models.reconstruction.occlusion_contours", blocks)
-        read = read_photos(
-            white, person, camera, whole, params, surface=surface, image_size=64, texture_size=64
-        )
-        sampled.append(read.sample.sampled.sum().item())
-    assert 0.5 * sampled[1] < sampled[0] < 0.98 * sampled[1]
-
-
-def test_a_photo_is_read_at_its_own_resolution_and_seen_at_the_nets(tiny_body: Path) -> None:
-    """An orange person on blue: the encoder sees black around, the target is white, texels are orange."""
-    body, atlas = BodyModel.load(tiny_body), Atlas.load(tiny_body / "atlas.npz")
-    surface = Surface(body, atlas, EmbreeRasterizer())
-    params = BodyParams.zeros(1)
-    camera = orbit_camera(0.0, 0.0, 4.0, target=torch.tensor([0.0, -0.3, 0.0]), size=256, fov=0.6)
-    person = surface.uv(params, camera).numpy()[0, ..., 0] >= 0
-    rgb = np.where(person[..., None], (255, 128, 0), (0, 0, 255)).astype(np.uint8)[None]
-    crop = Crop(torch.tensor([32.0]), torch.tensor([32.0]), torch.tensor([192.0]))
-    read = read_photos(
-        rgb, person.astype(np.uint8)[None] * 255, camera, crop, params,
-        surface=surface, image_size=96, texture_size=64,
-    )  # fmt: skip
-    orange = torch.tensor([1.0, 128 / 255, 0.0])
-    inside, outside = read.mask[0, 0] == 1, read.mask[0, 0] == 0
-    assert inside.sum() > 500
-    torch.testing.assert_close(read.rgb[0, :, inside], (2 * orange - 1)[:, None].expand(3, int(inside.sum())))
-    assert read.rgb[0, :, outside].eq(-1).all()
-    assert read.target[0, :, outside].eq(1).all()
-    covered = read.uv[0, ..., 0] >= 0
-    assert covered[inside].all()
-    assert not covered[outside].any()
-    seen = read.sample.filled[0] == 1
-    assert 0.2 < seen.float().mean() < 0.6
-    torch.testing.assert_close(read.sample.rgb[0, :, seen], orange[:, None].expand(3, int(seen.sum())))
-    assert read.sample.frontality[0, seen].min() >= 0.1
-
-
-def test_outlines_of_limbs_are_left_out_if_asked(tiny_body: Path) -> None:
-    """Seen from its left the T-posed body has an arm before its chest."""
-    surface = Surface(BodyModel.load(tiny_body), Atlas.load(tiny_body / "atlas.npz"), EmbreeRasterizer())
-    params = BodyParams.zeros(1)
-    camera = orbit_camera(1.4, 0.0, 4.0, target=torch.tensor([0.0, -0.3, 0.0]), size=256, fov=0.6)
-    person = surface.uv(params, camera).numpy()[..., 0] >= 0
-    crop = Crop(torch.tensor([0.0]), torch.tensor([0.0]), torch.tensor([256.0]))
-    plain, careful = (
-        read_photos(
-            np.full((1, 256, 256, 3), 128, np.uint8), person.astype(np.uint8) * 255, camera, crop, params,
-            surface=surface, image_size=64, texture_size=64, occlusion=occlusion,
-        ).sample.filled
-        for occlusion in (False, True)
-    )  # fmt: skip
-    assert (careful <= plain).all()
-    assert 0.005 < (plain - careful).sum() / plain.sum() < 0.5

@@ -9,7 +9,7 @@ from dinar_models.avatar import AvatarNets, over_white
 from dinar_models.discriminator import Discriminator
 from dinar_models.folding import for_inference
 from dinar_models.perceptual import PerceptualDistance
-from dinar_models.reconstruction import PhotoInputs
+from dinar_models.photos import PhotoInputs
 from dinar_models.tuning import Critics, Tuner, TuningRules, adjust_by_rendering, tune_texture
 from dinar_models.types import NeuralTexture
 from tests.dinar_models.flat_photos import (
@@ -119,6 +119,19 @@ def test_all_photos_pull(nets: AvatarNets) -> None:
     low, middle, high = made
     assert low < middle < high
     assert middle == pytest.approx((low + high) / 2, abs=0.02)
+
+
+def test_all_squares_pull(nets: AvatarNets) -> None:
+    """One photo in two squares of grey 0.6 and 0.8: steps draw from both."""
+    inputs, other = flat_photo(0.6, EVERYTHING), flat_photo(0.8, EVERYTHING)
+    own = inputs.views(torch.tensor([0]))
+    assert own.uv.shape[:2] == (1, 1)
+    views = own.join(other.views(torch.tensor([0])))
+    made = tune_texture(
+        Tuner(nets, views, PLAIN, Critics(), generator()), grey(0.5), torch.ones(1, SIZE, SIZE), 60, nothing
+    )
+    middle = made.rgb[..., 4:-4, 4:-4].mean().item()
+    assert 0.62 < middle < 0.78
 
 
 def test_colours_are_adjusted_by_what_the_photos_show(nets: AvatarNets) -> None:

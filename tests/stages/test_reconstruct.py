@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy.ndimage import binary_dilation
 
-from dinar_models.reconstruction import PhotoInputs, read_photos
+from dinar_models.photos import PhotoInputs, read_photos
 from dinar_models.types import CHANNELS
 from dinar_models.uv_atlas import Atlas
 from stages import reconstruct as stage
