@@ -69,10 +69,10 @@ def move_people(
 ) -> tuple[Float[Tensor, "b 4 s s"], UInt8[Tensor, "b l l"]]:
     """Mirror, turn, scale and shift each person; returns premultiplied colour with coverage, and labels."""
     batch = len(colour)
-    flip = uniform(batch, 0.0, 1.0, generator) < 0.5
-    images = torch.cat([colour, coverage], dim=1)
-    images = torch.where(flip[:, None, None, None], images.flip(-1), images)
-    parts = torch.where(flip[:, None, None], mirror_parts(parts), parts)
+    flipped = (uniform(batch, 0.0, 1.0, generator) < 0.5).nonzero()[:, 0]
+    images, parts = torch.cat([colour, coverage], dim=1), parts.clone()
+    images[flipped] = images[flipped].flip(-1)
+    parts[flipped] = mirror_parts(parts[flipped])
     angle = uniform(batch, -MAX_ROTATION, MAX_ROTATION, generator)
     close = uniform(batch, 0.0, 1.0, generator) < CLOSE_SHARE
     wide = _log_uniform(batch, *WIDE_SCALES, generator)
@@ -101,10 +101,10 @@ def degrade(image: Float[Tensor, "b 3 s s"], *, generator: Generator) -> Float[T
     contrast = uniform((batch, 1, 1, 1), 0.7, 1.25, generator)
     image = (image - 0.5) * contrast + 0.5 + uniform((batch, 1, 1, 1), -0.1, 0.1, generator)
     factor = float(uniform(1, 0.35, 1.0, generator))
-    low = F.interpolate(image, scale_factor=factor, mode="bilinear", antialias=True)
-    blurred = F.interpolate(low, (size, size), mode="bilinear")
-    choice = uniform((batch, 1, 1, 1), 0.0, 1.0, generator)
-    image = torch.where(choice < 0.35, blurred, image)
+    choice = uniform(batch, 0.0, 1.0, generator)
+    if len(soft := (choice < 0.35).nonzero()[:, 0]):
+        low = F.interpolate(image[soft], scale_factor=factor, mode="bilinear", antialias=True)
+        image[soft] = F.interpolate(low, (size, size), mode="bilinear")
     noise = torch.randn(image.shape, generator=generator) * uniform((batch, 1, 1, 1), 0.0, 0.04, generator)
     image = (image + noise).clamp(0, 1)
     quality = torch.randint(25, 95, (batch,), generator=generator).tolist()

@@ -41,13 +41,13 @@ def make_backgrounds(people: Float[Tensor, "b 3 s s"], *, generator: Generator) 
     batch, _, size, _ = people.shape
     image = _noise(batch, size, generator) * uniform((batch, 3, 1, 1), 0.1, 1.0, generator)
     image = image + uniform((batch, 3, 1, 1), 0.0, 0.8, generator) + _gradient(batch, size, generator)
-    photos = photograph_pieces(TRAINING_PHOTOGRAPHS, batch, size, generator=generator)
-    image = torch.where(_chance(batch, PHOTO_SHARE, generator), photos, image).clamp(0, 1)
-    image = _paste_rectangles(image, generator)
-    cloth = _enlarged_cloth(people.roll(1, dims=0), generator)
-    image = torch.where(_chance(batch, CLOTH_SHARE, generator), 0.7 * cloth + 0.3 * image, image)
-    white = _chance(batch, WHITE_SHARE, generator)
-    return torch.where(white, torch.ones_like(image), image.clamp(0, 1))
+    shown = _chosen(batch, PHOTO_SHARE, generator)
+    image[shown] = photograph_pieces(TRAINING_PHOTOGRAPHS, len(shown), size, generator=generator)
+    _paste_rectangles(image.clamp_(0, 1), generator)
+    dressed = _chosen(batch, CLOTH_SHARE, generator)
+    image[dressed] = 0.7 * _enlarged_cloth(people.roll(1, dims=0)[dressed], generator) + 0.3 * image[dressed]
+    image[_chosen(batch, WHITE_SHARE, generator)] = 1
+    return image.clamp_(0, 1)
 
 
 def photograph_pieces(
@@ -68,7 +68,7 @@ def photograph_pieces(
         piece = F.interpolate(piece, (size, size), mode="bilinear", antialias=side > size)[0]
         piece = piece.flip(-1) if _integer(2, generator) else piece
         pieces.append(_recolour(piece, generator) if recolour else piece)
-    return torch.stack(pieces)
+    return torch.stack(pieces) if pieces else torch.empty(0, 3, size, size)
 
 
 def uniform(shape: int | tuple[int, ...], low: float, high: float, generator: Generator) -> Tensor:
@@ -89,8 +89,9 @@ def _recolour(piece: Tensor, generator: Generator) -> Tensor:
     return mixed * uniform((3, 1, 1), 0.6, 1.4, generator) + uniform((3, 1, 1), -0.15, 0.15, generator)
 
 
-def _chance(batch: int, share: float, generator: Generator) -> Tensor:
-    return uniform((batch, 1, 1, 1), 0.0, 1.0, generator) < share
+def _chosen(batch: int, share: float, generator: Generator) -> Tensor:
+    """Numbers of the images that are drawn, each with the same chance."""
+    return (uniform(batch, 0.0, 1.0, generator) < share).nonzero()[:, 0]
 
 
 def _integer(bound: int, generator: Generator) -> int:
@@ -98,13 +99,13 @@ def _integer(bound: int, generator: Generator) -> int:
 
 
 def _noise(batch: int, size: int, generator: Generator) -> Tensor:
-    """Octaves of smooth noise around 0; each image weighs them in its own way."""
-    total = torch.zeros(batch, 3, size, size)
+    """Octaves of smooth noise around 0; each image weighs them in its own way. Coarse ones are enlarged step by step."""
+    total = torch.zeros(batch, 3, 1, 1)
     for cells in (2, 5, 12, 32, 96):
         values = torch.rand(batch, 3, cells, cells, generator=generator) - 0.5
         weight = uniform((batch, 1, 1, 1), 0.0, 1.0, generator) ** 3
-        total = total + weight * F.interpolate(values, (size, size), mode="bilinear")
-    return total
+        total = F.interpolate(total, (cells, cells), mode="bilinear") + weight * values
+    return F.interpolate(total, (size, size), mode="bilinear")
 
 
 def _enlarged_cloth(people: Tensor, generator: Generator) -> Tensor:
@@ -123,16 +124,19 @@ def _gradient(batch: int, size: int, generator: Generator) -> Tensor:
     return x * axis[None, None, None, :] + y * axis[None, None, :, None]
 
 
-def _paste_rectangles(image: Tensor, generator: Generator, count: int = 6) -> Tensor:
-    """Up to `count` rectangles and bars: stand-ins for furniture, poles, windows, limbs."""
+def _paste_rectangles(image: Tensor, generator: Generator, count: int = 6) -> None:
+    """Up to `count` rectangles and bars, in place: stand-ins for furniture, poles, windows, limbs.
+
+    Each is of one colour, or shows what the image before has there.
+    """
     batch, _, size, _ = image.shape
-    axis = (torch.arange(size) + 0.5) / size
     for _ in range(count):
-        centre = uniform((batch, 2), 0.0, 1.0, generator)
-        half = uniform((batch, 2), 0.0, 1.0, generator) ** 2 / 2 + 0.01
-        inside = ((axis - centre[:, :, None]).abs() < half[:, :, None]).float()
-        area = (inside[:, 0, None, :] * inside[:, 1, :, None])[:, None] > 0
-        colour = uniform((batch, 3, 1, 1), 0.0, 1.0, generator)
-        filling = torch.where(_chance(batch, 0.5, generator), colour, image.roll(1, dims=0))
-        image = torch.where(area & _chance(batch, 0.4, generator), filling, image)
-    return image
+        centre, half = uniform((2, batch, 2), 0.0, 1.0, generator)
+        half = half**2 / 2 + 0.01
+        low, high = (
+            ((edge * size).round().long().clamp(0, size)).tolist() for edge in (centre - half, centre + half)
+        )
+        colours, plain = uniform((batch, 3, 1, 1), 0.0, 1.0, generator), uniform(batch, 0.0, 1.0, generator)
+        for k in _chosen(batch, 0.4, generator).tolist():
+            rows, columns = (slice(low[k][axis], high[k][axis]) for axis in (1, 0))
+            image[k, :, rows, columns] = colours[k] if plain[k] < 0.5 else image[k - 1, :, rows, columns]

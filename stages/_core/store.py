@@ -59,12 +59,11 @@ class Store:
     def read(self, name: str, rows: np.ndarray | list[int]) -> np.ndarray:
         """Any rows of one array, in the given order."""
         rows = np.asarray(rows, dtype=np.int64)
+        if len(rows) and np.ptp(rows) < 2 * len(rows):  # neighbours: one slice, ten times faster
+            first = rows.min()
+            return self[name][first : rows.max() + 1][rows - first]
         order = np.argsort(rows, kind="stable")
-        wanted = rows[order]
-        if len(rows) and wanted[-1] - wanted[0] == len(rows) - 1 and (np.diff(wanted) == 1).all():
-            values = self[name][wanted[0] : wanted[-1] + 1]  # neighbours: one slice, ten times faster
-        else:
-            values = self[name].oindex[wanted]
+        values = self[name].oindex[rows[order]]
         out = np.empty_like(values)
         out[order] = values
         return out

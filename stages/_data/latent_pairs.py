@@ -66,9 +66,11 @@ class LatentPairSource:
         self.blocks: list[Block] = []
         for number, store in enumerate(stores):
             own = store.ok_rows(split)
-            parts = np.split(own, range(block, len(own), block)) if len(own) else []
-            self.blocks += [Block(number, part) for part in parts]
-        self.turnover = batch / block
+            parts = np.split(
+                own, np.flatnonzero(np.diff(own // block)) + 1
+            )  # no shard is read for two blocks
+            self.blocks += [Block(number, part) for part in parts if len(part)]
+        self.turnover = batch * len(self.blocks) / max(len(self), 1)
         self._read = functools.lru_cache(maxsize=window + 1)(self._read_block)
 
     def __len__(self) -> int:
