@@ -99,7 +99,7 @@ def _integer(bound: int, generator: Generator) -> int:
 
 
 def _noise(batch: int, size: int, generator: Generator) -> Tensor:
-    """Octaves of smooth noise around 0; each image weighs them in its own way. Coarse ones are enlarged step by step."""
+    """Octaves of smooth noise around 0, enlarged step by step; each image weighs them in its own way."""
     total = torch.zeros(batch, 3, 1, 1)
     for cells in (2, 5, 12, 32, 96):
         values = torch.rand(batch, 3, cells, cells, generator=generator) - 0.5

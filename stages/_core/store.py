@@ -61,7 +61,7 @@ class Store:
         rows = np.asarray(rows, dtype=np.int64)
         if len(rows) and np.ptp(rows) < 2 * len(rows):  # neighbours: one slice, ten times faster
             first = rows.min()
-            return self[name][first : rows.max() + 1][rows - first]
+            return np.asarray(self[name][first : rows.max() + 1])[rows - first]
         order = np.argsort(rows, kind="stable")
         values = self[name].oindex[rows[order]]
         out = np.empty_like(values)
