@@ -66,9 +66,8 @@ class LatentPairSource:
         self.blocks: list[Block] = []
         for number, store in enumerate(stores):
             own = store.ok_rows(split)
-            parts = np.split(
-                own, np.flatnonzero(np.diff(own // block)) + 1
-            )  # no shard is read for two blocks
+            # Cut where shards end, so that none is read for two blocks.
+            parts = np.split(own, np.flatnonzero(np.diff(own // block)) + 1)
             self.blocks += [Block(number, part) for part in parts if len(part)]
         self.turnover = batch * len(self.blocks) / max(len(self), 1)
         self._read = functools.lru_cache(maxsize=window + 1)(self._read_block)
