@@ -1,6 +1,6 @@
 """Train the texture autoencoder on partial and merged textures, the avatar's nets frozen (paper section 3.3)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -113,7 +113,10 @@ def run(params: TrainVqganParams, inputs: Paths, outputs: Paths, runtime: Runtim
         if step == switch:
             first = Pairs.unpack(source.fixed(START_TEXTURES), runtime.device)
             with autocast(runtime.device, dtype):
-                many = textures(nets, first, params.merged_share, generator)
+                many = [
+                    textures(nets, part, params.merged_share, generator).data
+                    for part in first.split(params.batch)
+                ]
             start_quantising(vqgan, many, generator)
             ranks.copy_from_first(vqgan)  # GPUs add up in any order
             average.net.load_state_dict(vqgan.state_dict())
@@ -195,9 +198,13 @@ def compress(vqgan: VQGAN, texture: NeuralTexture, *, quantise: bool) -> Compres
 
 
 @torch.no_grad()
-def start_quantising(vqgan: VQGAN, texture: NeuralTexture, generator: torch.Generator) -> None:
-    """Start the codebook at the k-means of many textures' latents, in single precision."""
-    latents = [vqgan.eval().encode(part) for part in texture.data.split(4)]
+def start_quantising(vqgan: VQGAN, many: Sequence[Tensor], generator: torch.Generator) -> None:
+    """Start the codebook at the k-means of many textures' latents, in single precision.
+
+    Args:
+        many: textures (B, C, T, T), as many at a time as there is memory for.
+    """
+    latents = [vqgan.eval().encode(part) for part in many]
     vqgan.start_codebook(torch.cat(latents), generator)
 
 

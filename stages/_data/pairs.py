@@ -6,6 +6,7 @@ moves over a shuffled list of them: memory is bounded whatever the size of the d
 they are drawn, and every batch is a pure function of (seed, step).
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -98,6 +99,11 @@ class Pairs:
     uv: Tensor
     face: Tensor
     centre: Tensor
+
+    def split(self, size: int) -> list["Pairs"]:
+        """The same in parts of at most so many pairs."""
+        fields = [getattr(self, f.name).split(size) for f in dataclasses.fields(self)]
+        return [Pairs(*part) for part in zip(*fields, strict=True)]
 
     @staticmethod
     def unpack(packed: Mapping[str, Tensor], device: str) -> "Pairs":

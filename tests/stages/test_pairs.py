@@ -127,3 +127,12 @@ def test_a_video_trains_the_avatars_nets_beside_scans(
         assert train_avatar.run(params, inputs, Paths({"avatar": out}), runtime)["people"] == len(datasets)
         weights.append((out / "avatar.safetensors").read_bytes())
     assert weights[0] != weights[1]
+
+
+def test_pairs_split_into_parts_in_order() -> None:
+    """Five pairs in parts of two are two, two and one; every field keeps its rows together."""
+    numbers = torch.arange(5.0)
+    parts = Pairs(*(numbers + 10 * k for k in range(9))).split(2)
+    assert [len(part.rgb) for part in parts] == [2, 2, 1]
+    assert parts[1].rgb.tolist() == [2.0, 3.0]
+    assert parts[2].centre.tolist() == [84.0]
