@@ -130,6 +130,28 @@ class Crop:
         return Crop(*(torch.cat([getattr(crop, name) for crop in crops]) for name in ("x", "y", "side")))
 
 
+def seen_from_behind(
+    vertices: Float[Tensor, "1 n 3"], camera: Camera
+) -> tuple[Float[Tensor, "1 n 3"], Camera]:
+    """What a body looks like from behind, with just the outline that the camera sees, mirrored.
+
+    What two opposite views have in common is the outline, but for perspective. So depths are reversed about their
+    mean with every point left on its ray, then left and right exchanged, which makes it a body again and not a
+    mirror image: pixel (u, v) becomes (size − u, v).
+
+    Returns:
+        The points in the frame of the camera, and the one camera that sees them so.
+    """
+    points = camera.transform(vertices)
+    depth = points[..., 2:]
+    turned = points * (2 * depth.mean() - depth) / depth
+    turned[..., 0] *= -1
+    K = camera.K.clone()
+    K[:, 0, 2] = camera.size - K[:, 0, 2]
+    eye = torch.eye(3, dtype=K.dtype, device=K.device)[None]
+    return turned, Camera(K, eye, torch.zeros_like(camera.T), camera.size)
+
+
 def points_box(points: Float[Tensor, "b n 2"]) -> Float[Tensor, "b 4"]:
     """(left, top, right, bottom) of sets of pixels."""
     return torch.cat([points.amin(dim=1), points.amax(dim=1)], dim=1)

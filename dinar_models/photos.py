@@ -1,7 +1,9 @@
 """Photos with fitted bodies, read for the networks: crops, partial textures, what tuning compares avatars with."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from dinar_models.avatar import over_white
 from dinar_models.body import BodyParams
-from dinar_models.cameras import Camera, Crop, crop_camera, crop_image
+from dinar_models.cameras import Camera, Crop, crop_camera, crop_image, seen_from_behind
 from dinar_models.occlusion import occlusion_contours
 from dinar_models.rasterize.base import uv_raster
 from dinar_models.surface import Surface
@@ -24,41 +26,51 @@ SAMPLE_RULES = SampleRules()
 ASIDE_ZOOM, ASIDE_SHIFT = 1.4, 0.1
 """Crops for the tuning are larger or smaller by up to this factor, and aside by up to this share of their side."""
 
+BEHIND_SQUARES = 6
+"""At most so many of them are looked at from behind."""
+
+
+Views = TypeVar("Views", bound="Outlines")
+
 
 @dataclass(frozen=True)
-class PhotoViews:
-    """Photos as tuning compares avatars with them. N photos, each in J squares where tuning draws from several.
+class Outlines:
+    """How far people go beside their bodies. N photos, each in J squares where tuning draws from several.
 
     Attributes:
-        uv: rasters of the body as the photos saw it, −1 on the background.
-        target: the photos in [−1, 1], the person on white.
-        mask: of the person, in [0, 1].
+        uv: rasters of the bodies, −1 on the background.
+        mask: of the people, in [0, 1].
     """
 
     uv: Float[Tensor, "n *j s s 2"]
-    target: Float[Tensor, "n *j 3 s s"]
     mask: Float[Tensor, "n *j 1 s s"]
 
-    @staticmethod
-    def stack(squares: Sequence["PhotoViews"]) -> "PhotoViews":
+    @classmethod
+    def stack(cls: type[Views], squares: Sequence[Views]) -> Views:
         """(N, …) of J squares as one (N, J, …)."""
-        return PhotoViews(*(torch.stack([getattr(s, name) for s in squares], dim=1) for name in _VIEW_FIELDS))
+        return cls(*(torch.stack(part, dim=1) for part in zip(*map(cls._tensors, squares), strict=True)))
 
-    def join(self, more: "PhotoViews") -> "PhotoViews":
-        """The squares (N, J, …) of both."""
-        pairs = ((getattr(self, name), getattr(more, name)) for name in _VIEW_FIELDS)
-        return PhotoViews(*(torch.cat(pair, dim=1) for pair in pairs))
-
-    def select(self, photos: Int[Tensor, " p"]) -> "PhotoViews":
+    def select(self: Views, photos: Int[Tensor, " p"]) -> Views:
         """Some of the photos."""
-        return PhotoViews(*(getattr(self, name)[photos] for name in _VIEW_FIELDS))
+        return type(self)(*(tensor[photos] for tensor in self._tensors()))
 
-    def square(self, number: int) -> "PhotoViews":
+    def square(self: Views, number: int) -> Views:
         """One square (N, …) of all photos of (N, J, …)."""
-        return PhotoViews(*(getattr(self, name)[:, number] for name in _VIEW_FIELDS))
+        return type(self)(*(tensor[:, number] for tensor in self._tensors()))
+
+    def _tensors(self) -> list[Tensor]:
+        return [getattr(self, f.name) for f in dataclasses.fields(self)]
 
 
-_VIEW_FIELDS = ("uv", "target", "mask")
+@dataclass(frozen=True)
+class PhotoViews(Outlines):
+    """Photos as tuning compares avatars with them.
+
+    Attributes:
+        target: the photos in [−1, 1], the person on white.
+    """
+
+    target: Float[Tensor, "n *j 3 s s"]
 
 
 @dataclass
@@ -72,7 +84,8 @@ class PhotoInputs:
         uv: UV raster of the fitted body, −1 on the background.
         sample: the partial textures.
         person: number of the person in each photo, 0 to B − 1; None: each photo shows another one, in order.
-        aside: the photos in other squares, which tuning looks at too.
+        views: the photos in all squares that tuning looks at, their own first.
+        behind: the people's outlines as they are from behind, which are those of the photos mirrored.
     """
 
     rgb: Float[Tensor, "n 3 s s"]
@@ -81,7 +94,8 @@ class PhotoInputs:
     uv: Float[Tensor, "n s s 2"]
     sample: TextureSample
     person: Int[Tensor, " n"] | None = None
-    aside: PhotoViews | None = None
+    views: PhotoViews | None = None
+    behind: Outlines | None = None
 
     @property
     def photos(self) -> list[Int[Tensor, " p"]]:
@@ -90,10 +104,14 @@ class PhotoInputs:
             return list(torch.arange(len(self.rgb)).split(1))
         return [(self.person == k).nonzero()[:, 0] for k in range(int(self.person.max()) + 1)]
 
-    def views(self, photos: Int[Tensor, " p"]) -> PhotoViews:
+    def views_of(self, photos: Int[Tensor, " p"]) -> PhotoViews:
         """What tuning compares one person's avatar with."""
-        own = PhotoViews(self.uv[:, None], self.target[:, None], self.mask[:, None])
-        return (own if self.aside is None else own.join(self.aside)).select(photos)
+        own = PhotoViews(self.uv[:, None], self.mask[:, None], self.target[:, None])
+        return (self.views or own).select(photos)
+
+    def behind_of(self, photos: Int[Tensor, " p"]) -> Outlines | None:
+        """One person's outlines from behind."""
+        return None if self.behind is None else self.behind.select(photos)
 
     @property
     def frontality(self) -> Float[Tensor, "b t t"]:
@@ -117,6 +135,7 @@ def read_photos(
     person: Int[Tensor, " b"] | None = None,
     occlusion: bool = True,
     crops: int = 1,
+    behind: bool = False,
 ) -> PhotoInputs:
     """Crop photos around their people and read them into partial textures at the photos' own resolution.
 
@@ -125,11 +144,15 @@ def read_photos(
         person: see PhotoInputs.
         occlusion: leave out the outlines of limbs in front of the body (paper section 3.5).
         crops: squares of each photo that tuning looks at, `crop` among them.
+        behind: outlines from behind are wanted.
     """
     colour = torch.from_numpy(rgb).permute(0, 3, 1, 2).float() / 255
     cover = torch.from_numpy(mask).float()[:, None] / 255
-    own = cut(colour, cover, camera, crop, params, surface, image_size)
-    aside = [cut(colour, cover, camera, c, params, surface, image_size) for c in crops_aside(crop, crops - 1)]
+    squares = [crop, *crops_aside(crop, crops - 1)]
+    views = [cut(colour, cover, camera, square, params, surface, image_size) for square in squares]
+    backs = squares[:BEHIND_SQUARES] if behind else []
+    outlines = [cut_behind(cover, camera, square, params, surface, image_size) for square in backs]
+    own = views[0]
     samples = [_sample(colour[[i]], cover[[i], 0], camera.select(i), params.select([i]), surface, texture_size, rules,
                        occlusion) for i in range(len(params))]  # fmt: skip
     return PhotoInputs(
@@ -139,7 +162,8 @@ def read_photos(
         uv=own.uv,
         sample=TextureSample(*(torch.cat([getattr(s, f) for s in samples]) for f in _SAMPLE_FIELDS)),
         person=person,
-        aside=PhotoViews.stack(aside) if aside else None,
+        views=PhotoViews.stack(views),
+        behind=Outlines.stack(outlines) if outlines else None,
     )
 
 
@@ -161,7 +185,27 @@ def cut(
     rgb = crop_image(colour, crop, size, fill=1.0)
     mask = crop_image(cover, crop, size, fill=0.0).clamp(0, 1)
     uv = surface.uv(params, crop_camera(camera, crop, size))
-    return PhotoViews(uv, over_white(2 * rgb - 1, mask), mask)
+    return PhotoViews(uv, mask, over_white(2 * rgb - 1, mask))
+
+
+def cut_behind(
+    cover: Float[Tensor, "n 1 h w"],
+    camera: Camera,
+    crop: Crop,
+    params: BodyParams,
+    surface: Surface,
+    size: int,
+) -> Outlines:
+    """The mirrored masks of a square of each photo, and the body's UV raster as seen from behind.
+
+    Args:
+        cover: masks of the people in [0, 1].
+    """
+    mask = crop_image(cover, crop, size, fill=0.0).clamp(0, 1)
+    cameras = crop_camera(camera, crop, size)
+    bodies = (surface.body(params.select([i])).vertices for i in range(len(params)))
+    turned = (seen_from_behind(vertices, cameras.select(i)) for i, vertices in enumerate(bodies))
+    return Outlines(torch.cat([surface.uv_of(*one) for one in turned]), mask.flip(-1))
 
 
 def crops_aside(crop: Crop, count: int) -> list[Crop]:

@@ -50,6 +50,7 @@ class ReconstructionRules:
         colour_steps: optimisation steps of α and β through the renderer (paper); 0: by least squares on the texels.
         tune_steps: optimisation steps of the seen texels through the renderer; 0 = none.
         tune_crops: squares of each photo that these steps look at; 1: the photo's own.
+        tune_behind: some of them are about the outline from behind.
         tune_rate: the step size of both, of a colour range of 1.
         tune_generated: the tuning's step size for the generated channels, see TuningRules; 0: colours alone (paper).
         mask_weight: of the mask's squared error beside the image's in both.
@@ -68,6 +69,7 @@ class ReconstructionRules:
     colour_steps: int = 0
     tune_steps: int = 96
     tune_crops: int = 16
+    tune_behind: bool = True
     tune_rate: float = 4e-3
     tune_generated: float = 0.06
     mask_weight: float = 1.0
@@ -165,7 +167,10 @@ def _tuners(
         return []
     if critics is None:
         critics = Critics(PerceptualDistance() if rules.perceptual_weight else None)
-    return [Tuner(nets, inputs.views(photos), rules.tuning, critics, generator) for photos in inputs.photos]
+    return [
+        Tuner(nets, inputs.views_of(photos), rules.tuning, critics, generator, inputs.behind_of(photos))
+        for photos in inputs.photos
+    ]
 
 
 def _ticks(total: int, progress: Step) -> Callable[[], None]:

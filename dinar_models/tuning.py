@@ -13,11 +13,14 @@ from dinar_models.avatar import AvatarNets, over_white
 from dinar_models.discriminator import Discriminator
 from dinar_models.folding import for_inference
 from dinar_models.losses import Distance, Rendering
-from dinar_models.photos import PhotoViews
+from dinar_models.photos import Outlines, PhotoViews
 from dinar_models.types import NeuralTexture
 
 Tick = Callable[[], None]
 """Called after each step."""
+
+BEHIND_EVERY = 4
+"""One of so many steps is about the outline from behind, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +72,20 @@ class Tuner:
         rules: TuningRules,
         critics: Critics,
         generator: torch.Generator,
+        behind: Outlines | None = None,
     ) -> None:
         """Make it ready, with copies of the nets that learn nothing.
 
         Args:
             views: (N, J, …), of the one person.
+            behind: (N, K, …), their outline from behind.
 
         Raises:
             ValueError: the rules ask for a critic that is not there.
         """
         self.nets = for_inference(nets, rules.dtype)
-        self.views, self.rules, self.generator = views, rules, generator
+        self.views, self.behind, self.rules, self.generator = views, behind, rules, generator
+        self.held: list[tuple[Outlines, Rendering]] = []
         self.squares = torch.Generator().manual_seed(0)
         if rules.perceptual and critics.distance is None:
             raise ValueError("tuning with a perceptual weight needs a perceptual distance")
@@ -107,16 +113,28 @@ class Tuner:
         groups = [{"params": [leaf], "lr": rate} for leaf, rate in variables.items()]
         optimiser = torch.optim.Adam(groups, betas=(0.0, 0.99))
         for _ in range(steps):
-            seen = self._draw()
-            loss, image = self._loss(texture(), seen)
             optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            if self.adversary:
-                real, fake = self._judged(seen.target, image.detach())
-                self.adversary.learn(real, fake, self.steps)
+            if self.held and self.steps % BEHIND_EVERY == BEHIND_EVERY - 1:
+                self._loss_behind(texture()).backward()
+                optimiser.step()
+            else:
+                seen = self._draw()
+                loss, image = self._loss(texture(), seen)
+                loss.backward()
+                optimiser.step()
+                if self.adversary:
+                    real, fake = self._judged(seen.target, image.detach())
+                    self.adversary.learn(real, fake, self.steps)
             self.steps += 1
             tick()
+
+    @torch.no_grad()
+    def hold_behind(self, texture: NeuralTexture) -> None:
+        """From now on some steps bring the outline from behind near the photos'; what is inside stays as it is."""
+        squares = (
+            [] if self.behind is None else [self.behind.square(k) for k in range(self.behind.uv.shape[1])]
+        )
+        self.held = [(square, self._render(texture, square)) for square in squares]
 
     def _draw(self) -> PhotoViews:
         """The photos' own squares and others by turns.
@@ -126,20 +144,38 @@ class Tuner:
         squares = self.views.uv.shape[1]
         if squares == 1 or self.steps % 2 == 0:
             return self.views.square(0)
-        return self.views.square(int(torch.randint(1, squares, (1,), generator=self.squares)))
+        return self.views.square(self._draw_number(1, squares))
+
+    def _draw_number(self, low: int, high: int) -> int:
+        return int(torch.randint(low, high, (1,), generator=self.squares))
+
+    def _render(self, texture: NeuralTexture, outlines: Outlines) -> Rendering:
+        """The one texture as all photos see it, float32."""
+        with self._autocast():
+            made = self.nets.render(texture.data.expand(len(outlines.uv), -1, -1, -1), outlines.uv)
+        return Rendering(*(image.float() for image in made))
+
+    def _autocast(self) -> torch.autocast:
+        dtype = self.rules.dtype
+        return torch.autocast(self.views.uv.device.type, dtype, enabled=dtype != torch.float32)
+
+    def _loss_behind(self, texture: NeuralTexture) -> Float[Tensor, ""]:
+        """Squared errors of the mask, and of the colours where the person was before: Adam moves all channels."""
+        outlines, before = self.held[self._draw_number(0, len(self.held))]
+        made = self._render(texture, outlines)
+        changed = before.mask * (made.rgb - before.rgb)
+        return changed.square().mean() + self.rules.mask * (made.mask - outlines.mask).square().mean()
 
     def _loss(self, texture: NeuralTexture, views: PhotoViews) -> tuple[Tensor, Float[Tensor, "n 3 s s"]]:
         """The weighted sum of eq. 4's terms that tuning has, a mean over the photos; and the renders."""
-        rules = self.rules
-        with torch.autocast(views.uv.device.type, rules.dtype, enabled=rules.dtype != torch.float32):
-            data = texture.data.expand(len(views.uv), -1, -1, -1)
-            made = Rendering(*self.nets.render(data, views.uv))
-            image = over_white(made.rgb, made.mask).float()
-            loss = (image - views.target).square().mean()
-            if rules.mask:
-                loss = loss + rules.mask * (made.mask.float() - views.mask).square().mean()
-            if self.distance is not None:
-                near = self._cut([image, views.target], image.shape[-1] // 2)
+        rules, made = self.rules, self._render(texture, views)
+        image = over_white(made.rgb, made.mask)
+        loss = (image - views.target).square().mean()
+        if rules.mask:
+            loss = loss + rules.mask * (made.mask - views.mask).square().mean()
+        if self.distance is not None:
+            near = self._cut([image, views.target], image.shape[-1] // 2)
+            with self._autocast():
                 loss = loss + rules.perceptual * self.distance(*near).float().mean()
         if self.adversary:
             fake, _ = self._judged(image, image)
@@ -169,7 +205,8 @@ def tune_texture(
 
     Steps of colours are weighted: scaling gradients would do nothing, because Adam divides by their size (bug 8 of
     the published code), so the change itself is weighted. Generated channels are not: where the body turns away from
-    the camera they say how far the person goes on beside it. Texels that no photo shows have no gradient and stay.
+    the camera they say how far the person goes on beside it. Texels that no photo shows have no gradient and stay,
+    but for the generated channels where the outline from behind is known.
 
     Args:
         weight: of each texel: how frontally it is seen, 0 where what is there is not the photos'.
@@ -179,6 +216,7 @@ def tune_texture(
     rates = {colours: tuner.rules.rate}
     if tuner.rules.generated_rate:
         rates[channels] = tuner.rules.generated_rate
+        tuner.hold_behind(texture)
 
     def tuned() -> NeuralTexture:
         rgb = texture.rgb + share * colours

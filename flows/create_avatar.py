@@ -197,7 +197,7 @@ def make_avatar(
     with reading(where):
         models = load_models(where.folders, DEVICE)
     critics = build_critics(rules, models, LOSS_WEIGHTS)
-    inputs = _read_photos(people, models, rules.tune_crops)
+    inputs = _read_photos(people, models, rules)
     made = reconstruct(
         models.nets, models.vqgan, models.diffusion, inputs, models.surface.atlas, rules,
         generator=generator_for(seed, "create_avatar", device=DEVICE), critics=critics, progress=step,
@@ -262,14 +262,17 @@ def render_motion(
     return frames
 
 
-def _read_photos(people: Sequence[FittedPerson], models: AvatarModels, crops: int) -> PhotoInputs:
+def _read_photos(
+    people: Sequence[FittedPerson], models: AvatarModels, rules: ReconstructionRules
+) -> PhotoInputs:
     seen, config = [person.seen for person in people], models.nets.config
     return read_photos(
         np.stack([one.photo.rgb for one in seen]), np.stack([one.mask for one in seen]),
         Camera.cat([one.camera for one in seen]), Crop.cat([person.crop for person in people]),
         BodyParams.cat([person.body for person in people]),
         surface=models.surface, image_size=config.image_size, texture_size=config.texture_size,
-        person=torch.zeros(len(people), dtype=torch.long), crops=crops,
+        person=torch.zeros(len(people), dtype=torch.long),
+        crops=rules.tune_crops, behind=rules.tune_behind,
     )  # fmt: skip
 
 

@@ -69,6 +69,9 @@ class ReconstructParams(StageParams):
     tune_crops: int = Field(
         16, ge=1, le=64, description="squares of each photo that they look at (paper: 1, its own)"
     )
+    tune_behind: bool = Field(
+        True, description="a quarter of them is about the outline from behind (paper: false)"
+    )
     tune_rate: float = Field(4e-3, gt=0, le=1, description="their step size, colours in [0, 1]")
     tune_generated: float = Field(
         0.06, ge=0, le=1, description="their step size for the generated channels; 0: colours alone (paper)"
@@ -210,6 +213,7 @@ def read_people(
         texture_size=models.nets.config.texture_size,
         occlusion=params.occlusion_contours,
         crops=params.tune_crops if params.tune_steps else 1,
+        behind=params.tune_behind and params.tune_steps > 0,
     )
     return photos, bodies
 

@@ -13,6 +13,7 @@ from dinar_models.cameras import (
     mask_box,
     orbit_camera,
     points_box,
+    seen_from_behind,
     square_crop,
 )
 
@@ -80,6 +81,23 @@ def test_several_cameras_become_one_batch() -> None:
         [Crop(torch.ones(1), torch.zeros(1), torch.ones(1)), Crop(torch.zeros(2), *[torch.ones(2)] * 2)]
     )
     assert crops.x.tolist() == [1, 0, 0]
+
+
+def test_from_behind_pixels_are_mirrored_and_what_was_far_is_near() -> None:
+    """Three points, also for a camera whose principal point is not in the middle; the triangle keeps its turn."""
+    whole = orbit_camera(0.4, 0.2, 4.0, target=ORIGIN, size=64, fov=0.5)
+    camera = crop_camera(whole, Crop(torch.tensor([9.0]), torch.tensor([-3.0]), torch.tensor([40.0])), 32)
+    points = torch.tensor([[[0.3, 0.1, 0.2], [-0.2, 0.4, 0.0], [0.1, -0.3, -0.5]]])
+    turned, behind = seen_from_behind(points, camera)
+    before, after = camera.project(points), behind.project(turned)
+    torch.testing.assert_close(after[..., 0], 32 - before[..., 0])
+    torch.testing.assert_close(after[..., 1], before[..., 1])
+    depths, middle = camera.transform(points)[0, :, 2], camera.transform(points)[..., 2].mean()
+    torch.testing.assert_close(turned[0, :, 2], 2 * middle - depths)
+    about = torch.tensor(
+        [0.0, 0.0, float(middle)]
+    )  # a body near the axis is turned about it, no mirror image
+    assert torch.linalg.det(camera.transform(points)[0] - about) * torch.linalg.det(turned[0] - about) > 0
 
 
 def test_boxes() -> None:

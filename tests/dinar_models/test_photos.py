@@ -1,5 +1,6 @@
 """Photos of a body whose outline and colour are known, read into crops and partial textures."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from dinar_models import occlusion
 from dinar_models.animation import standing
 from dinar_models.body import BodyModel, BodyParams
-from dinar_models.cameras import Crop, orbit_camera
+from dinar_models.cameras import Camera, Crop, orbit_camera
 from dinar_models.photos import ASIDE_ZOOM, crops_aside, read_photos
 from dinar_models.rasterize.embree import EmbreeRasterizer
 from dinar_models.surface import Surface
@@ -99,7 +100,7 @@ def test_every_square_shows_the_same_person(tiny_body: Path) -> None:
         np.full((2, 256, 256, 3), 128, np.uint8), person, camera, crop, params,
         surface=surface, image_size=96, texture_size=64, crops=5,
     )  # fmt: skip
-    views = read.views(torch.tensor([1]))
+    views = read.views_of(torch.tensor([1]))
     assert views.uv.shape == (1, 5, 96, 96, 2)
     torch.testing.assert_close(views.target[0, 0], read.target[1])
     covered, mask = views.uv[0, ..., 0] >= 0, views.mask[0, :, 0]
@@ -120,3 +121,39 @@ def test_squares_aside_keep_near_the_photos_own() -> None:
     assert 100 / ASIDE_ZOOM <= sides.min() < 80
     assert 120 < sides.max() <= 100 * ASIDE_ZOOM
     assert crops_aside(crop, 0) == []
+
+
+def test_from_behind_the_outline_is_the_photos_mirrored(tiny_body: Path) -> None:
+    """The raster covers the mirrored mask, and shows what the photo hides: a real view from behind shows the same."""
+    surface = Surface(BodyModel.load(tiny_body), Atlas.load(tiny_body / "atlas.npz"), EmbreeRasterizer())
+    params = standing(BodyParams.zeros(1))
+    params.body_pose[0, 16 * 3 + 1] = -0.9  # left and right differ
+    views = [orbit_camera(yaw, 0.0, 40.0, target=torch.tensor([0.0, -0.3, 0.0]), size=256, fov=0.06)
+             for yaw in (0.0, math.pi)]  # fmt: skip
+    person, back = (surface.uv(params, view) for view in views)
+    read = read_photos(
+        np.full((1, 256, 256, 3), 128, np.uint8), (person.numpy()[..., 0] >= 0).astype(np.uint8) * 255, views[0],
+        Crop(torch.tensor([16.0]), torch.tensor([0.0]), torch.tensor([256.0])), params,
+        surface=surface, image_size=256, texture_size=64, crops=3, behind=True,
+    )  # fmt: skip
+    outlines = read.behind_of(torch.tensor([0]))
+    assert outlines is not None
+    assert outlines.uv.shape == (1, 3, 256, 256, 2)
+    covered, mask = outlines.uv[0, ..., 0] >= 0, outlines.mask[0, :, 0]
+    assert (covered != (mask > 0.5)).float().mean() < 0.002
+    # The crop begins at pixel 16, and so mirrored it ends 16 pixels before the middle of the view from behind.
+    ours, true = outlines.uv[0, 0, :, 16:], back[0, :, :-16]
+    both = (ours[..., 0] >= 0) & (true[..., 0] >= 0)
+    assert both.sum() > 0.98 * (true[..., 0] >= 0).sum()
+    near = (ours - true)[both].abs().amax(dim=1) < 0.02
+    assert near.float().mean() > 0.95
+    assert plain_photo_has_no_back(surface, params, views[0])
+
+
+def plain_photo_has_no_back(surface: Surface, params: BodyParams, camera: Camera) -> bool:
+    whole = Crop(torch.zeros(1), torch.zeros(1), torch.full((1,), 256.0))
+    read = read_photos(
+        np.zeros((1, 256, 256, 3), np.uint8), np.zeros((1, 256, 256), np.uint8), camera, whole, params,
+        surface=surface, image_size=32, texture_size=32,
+    )  # fmt: skip
+    return read.behind_of(torch.tensor([0])) is None

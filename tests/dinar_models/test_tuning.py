@@ -8,8 +8,9 @@ from dinar_models.adversary import Adversary
 from dinar_models.avatar import AvatarNets, over_white
 from dinar_models.discriminator import Discriminator
 from dinar_models.folding import for_inference
+from dinar_models.losses import Rendering
 from dinar_models.perceptual import PerceptualDistance
-from dinar_models.photos import PhotoInputs
+from dinar_models.photos import Outlines, PhotoInputs, PhotoViews
 from dinar_models.tuning import Critics, Tuner, TuningRules, adjust_by_rendering, tune_texture
 from dinar_models.types import NeuralTexture
 from tests.dinar_models.flat_photos import (
@@ -35,7 +36,7 @@ def nets() -> AvatarNets:
 def tuner(
     nets: AvatarNets, inputs: PhotoInputs, rules: TuningRules = PLAIN, critics: Critics | None = None
 ) -> Tuner:
-    return Tuner(nets, inputs.views(inputs.photos[0]), rules, critics or Critics(), generator())
+    return Tuner(nets, inputs.views_of(inputs.photos[0]), rules, critics or Critics(), generator())
 
 
 def nothing() -> None:
@@ -102,6 +103,33 @@ def test_texels_that_no_photo_shows_keep_their_generated_channels(nets: AvatarNe
     assert tuned.generated[..., SIZE // 2 + 1 :].eq(0).all()
 
 
+def test_the_outline_from_behind_is_learnt_and_the_colours_there_stay(nets: AvatarNets) -> None:
+    """The camera sees the texture's left half; the back is the other half, where the person is on its upper part.
+
+    Colours are the photo's already, so what moves are the masks; hidden texels have no weight.
+    """
+    inputs = flat_photo(0.5, EVERYTHING)
+    inputs.uv = inputs.uv * torch.tensor([0.5, 1.0])
+    back = inputs.uv + torch.tensor([0.5, 0.0])
+    upper = torch.ones(1, 1, 1, SIZE, SIZE)
+    upper[..., SIZE // 2 :, :] = 0
+    rules = TuningRules(rate=0.01, generated_rate=0.3, mask=1.0, perceptual=0.0)
+    texture, share = grey(0.5), inputs.sample.filled * left_half()
+    with torch.no_grad():
+        before = Rendering(*nets.render(texture, back))
+    errors, shifts = [], []
+    for outlines in (None, Outlines(back[:, None], upper)):
+        made = Tuner(nets, inputs.views_of(inputs.photos[0]), rules, Critics(), generator(), outlines)
+        tuned = tune_texture(made, texture, share, 80, nothing)
+        with torch.no_grad():
+            after = Rendering(*nets.render(tuned, back))
+        errors.append((after.mask - upper[:, 0]).square().mean().item())
+        shifts.append((before.mask * (after.rgb - before.rgb)).abs().mean().item())
+        assert torch.equal(tuned.rgb[..., SIZE // 2 :], texture.rgb[..., SIZE // 2 :])
+    assert errors[1] < 0.3 * errors[0]
+    assert shifts[1] < 0.08  # 0.095 where the mask alone counts
+
+
 def test_tuning_ends_in_range(nets: AvatarNets) -> None:
     rules = TuningRules(rate=0.5, perceptual=0.0)
     weight = torch.ones(1, SIZE, SIZE)
@@ -124,9 +152,9 @@ def test_all_photos_pull(nets: AvatarNets) -> None:
 def test_all_squares_pull(nets: AvatarNets) -> None:
     """One photo in two squares of grey 0.6 and 0.8: steps draw from both."""
     inputs, other = flat_photo(0.6, EVERYTHING), flat_photo(0.8, EVERYTHING)
-    own = inputs.views(torch.tensor([0]))
+    own = inputs.views_of(torch.tensor([0]))
     assert own.uv.shape[:2] == (1, 1)
-    views = own.join(other.views(torch.tensor([0])))
+    views = PhotoViews.stack([own.square(0), other.views_of(torch.tensor([0])).square(0)])
     made = tune_texture(
         Tuner(nets, views, PLAIN, Critics(), generator()), grey(0.5), torch.ones(1, SIZE, SIZE), 60, nothing
     )

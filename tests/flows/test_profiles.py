@@ -69,8 +69,8 @@ PUBLISHED = {
     },
     "reconstruct": {
         "sampler": "ddim", "steps": 200, "clamp_known": False, "temperature": 1.0, "adjust_colour": True,
-        "colour_steps": 64, "tune_steps": 64, "tune_rate": 2e-3, "tune_crops": 1, "tune_generated": 0,
-        "mask_weight": 0, "perceptual_weight": 1.0, "adversarial": 0.01,
+        "colour_steps": 64, "tune_steps": 64, "tune_rate": 2e-3, "tune_crops": 1,
+        "tune_behind": False, "tune_generated": 0, "mask_weight": 0, "perceptual_weight": 1.0, "adversarial": 0.01,
     },
 }  # fmt: skip
 """Numbers of the paper and of the published code; see docs/paper.md."""
