@@ -53,7 +53,6 @@ class ReconstructionRules:
         tune_behind: some of them are about the outline from behind.
         tune_rate: the step size of both, of a colour range of 1.
         tune_generated: the tuning's step size for the generated channels, see TuningRules; 0: colours alone (paper).
-        tune_grain: texels per side over which the change of those channels runs smoothly.
         mask_weight: of the mask's squared error beside the image's in both.
         perceptual_weight, adversarial: weights beside the squared error in both, see TuningRules.
         distance: what judges perceptually.
@@ -73,7 +72,6 @@ class ReconstructionRules:
     tune_behind: bool = True
     tune_rate: float = 4e-3
     tune_generated: float = 0.06
-    tune_grain: int = 4
     mask_weight: float = 1.0
     perceptual_weight: float = 0.05
     distance: DistanceName = "effnet"
@@ -84,8 +82,8 @@ class ReconstructionRules:
     def tuning(self) -> TuningRules:
         """The part that optimisation through the renderer goes by."""
         return TuningRules(
-            self.tune_rate, self.tune_generated, self.tune_grain, self.mask_weight, self.perceptual_weight,
-            self.adversarial, self.dtype,
+            self.tune_rate, self.tune_generated, self.mask_weight, self.perceptual_weight, self.adversarial,
+            self.dtype,
         )  # fmt: skip
 
     def autocast(self, device: torch.device) -> torch.autocast:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -32,8 +31,6 @@ class TuningRules:
         rate: Adam's step size, of a colour range of 1.
         generated_rate: of the generated channels, which say where hair and cloth stand out and what texels are too
             coarse for; 0: they stay, as in the paper.
-        grain: texels per side over which the change of a generated channel runs smoothly. Texel by texel they learn
-            the rim of just these rasters, and a head that turns by ten degrees loses its hair.
         mask: weight of the mask's squared error beside the image's.
         perceptual: weight of the perceptual distance beside the squared error.
         adversarial: weight of the discriminator's opinion and of its own loss; 0: it is not asked.
@@ -42,7 +39,6 @@ class TuningRules:
 
     rate: float = 4e-3
     generated_rate: float = 0.0
-    grain: int = 1
     mask: float = 0.0
     perceptual: float = 0.05
     adversarial: float = 0.0
@@ -209,15 +205,14 @@ def tune_texture(
 
     Steps of colours are weighted: scaling gradients would do nothing, because Adam divides by their size (bug 8 of
     the published code), so the change itself is weighted. Generated channels are not: where the body turns away from
-    the camera they say how far the person goes on beside it. Colours that no photo shows have no gradient and stay.
+    the camera they say how far the person goes on beside it. Texels that no photo shows have no gradient and stay,
+    but for the generated channels where the outline from behind is known.
 
     Args:
         weight: of each texel: how frontally it is seen, 0 where what is there is not the photos'.
     """
-    share, size = weight[:, None], texture.data.shape[-1]
-    coarse = max(size // tuner.rules.grain, 1)
-    colours = torch.zeros_like(texture.rgb, requires_grad=True)
-    channels = torch.zeros_like(texture.generated[..., :coarse, :coarse], requires_grad=True)
+    share = weight[:, None]
+    colours, channels = (torch.zeros_like(x, requires_grad=True) for x in (texture.rgb, texture.generated))
     rates = {colours: tuner.rules.rate}
     if tuner.rules.generated_rate:
         rates[channels] = tuner.rules.generated_rate
@@ -225,8 +220,7 @@ def tune_texture(
 
     def tuned() -> NeuralTexture:
         rgb = texture.rgb + share * colours
-        change = F.interpolate(channels, size=size, mode="bilinear")
-        return NeuralTexture.assemble(texture.generated + change, rgb, texture.sampled, texture.filled)
+        return NeuralTexture.assemble(texture.generated + channels, rgb, texture.sampled, texture.filled)
 
     tuner.descend(tuned, rates, steps, tick)
     with torch.no_grad():

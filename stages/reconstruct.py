@@ -76,9 +76,6 @@ class ReconstructParams(StageParams):
     tune_generated: float = Field(
         0.06, ge=0, le=1, description="their step size for the generated channels; 0: colours alone (paper)"
     )
-    tune_grain: int = Field(
-        4, ge=1, le=64, description="texels per side over which the change of these channels runs smoothly"
-    )
     mask_weight: float = Field(1.0, ge=0, description="of the tuning's squared error of the mask (paper: 0)")
     perceptual_weight: float = Field(0.05, ge=0, description="of the tuning's perceptual term")
     distance: DistanceName = Field("effnet", description="the tuning's perceptual term (paper: lpips)")

@@ -93,20 +93,6 @@ def test_generated_channels_may_learn_what_colours_cannot_say(nets: AvatarNets) 
     assert told < 0.8 * min(still, moved)
 
 
-def test_with_a_grain_generated_channels_change_smoothly(nets: AvatarNets) -> None:
-    """Between the middles of two grains of four texels the change is a straight line; without one it is not."""
-    inputs, roughness = flat_photo(0.7, EVERYTHING), []
-    inputs.target = torch.rand(1, 3, SIZE, SIZE, generator=generator()) * 2 - 1
-    for grain in (1, 4):
-        rules = TuningRules(rate=0.01, generated_rate=0.1, grain=grain, perceptual=0.0)
-        tuned = tune_texture(tuner(nets, inputs, rules), grey(0.5), torch.ones(1, SIZE, SIZE), 5, nothing)
-        line = tuned.generated[0, :, :, 2:6]
-        assert line.abs().max() > 0.01
-        roughness.append(line.diff(n=2).abs().max().item())
-    assert roughness[0] > 0.05
-    assert roughness[1] < 1e-5
-
-
 def test_texels_that_no_photo_shows_keep_their_generated_channels(nets: AvatarNets) -> None:
     """The camera sees the texture's left half alone, two pixels a texel."""
     inputs = flat_photo(0.7, EVERYTHING)
