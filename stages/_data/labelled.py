@@ -22,6 +22,9 @@ from stages._core.store import Store, open_store
 OPAQUE = 128
 """Coverage from which on a pixel shows the person."""
 
+READ_ROWS = 128
+"""Images in memory at once at the store's size, which may be several times the size that is kept."""
+
 
 @dataclass(frozen=True)
 class BatchRules:
@@ -77,9 +80,9 @@ class LabelledPeople:
     def _loaded(self) -> tuple[Tensor, Tensor, Tensor]:
         parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for name, path in self.paths.items():
-            own = [row for data_set, row in self.rows if data_set == name]
-            if own:
-                parts.append(_read(open_store(path, "views"), own, self.size))
+            own, store = [row for data_set, row in self.rows if data_set == name], open_store(path, "views")
+            blocks = (own[k : k + READ_ROWS] for k in range(0, len(own), READ_ROWS))
+            parts += [_read(store, rows, self.size) for rows in blocks]
         rgb, mask, labels = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True))
         if bool((labels == UNKNOWN).all()):
             raise ValueError(

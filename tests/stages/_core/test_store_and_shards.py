@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 
 from stages._core.runtime import Runtime
 from stages._core.shards import ShardResult, TooManyRejects, build_store
@@ -39,7 +40,7 @@ def _build(tmp_path: Path, work, rows: int = 10, **options):
     runtime = Runtime(work_root=tmp_path / "work", workers=options.pop("workers", 1))
     return build_store(
         out=tmp_path / "ds" / "parsing", schema="parsing", index=_index(rows), sizes=SIZES,
-        attrs={"b": 1, "a": 2}, shard_rows=4, work=work, runtime=runtime, key="k", **options,
+        attrs={"b": 1, "a": 2}, shard_rows=options.pop("shard_rows", 4), work=work, runtime=runtime, key="k", **options,
     )  # fmt: skip
 
 
@@ -58,8 +59,19 @@ def test_rows_keep_their_numbers_and_rejected_rows_are_filled(tmp_path):
 def test_read_returns_rows_in_the_order_asked_for(tmp_path):
     _build(tmp_path, _work)
     store = open_store(tmp_path / "ds" / "parsing", "parsing")
-    for rows in ([7, 0, 7, 3], [7, 0], [5, 4], [6], []):  # as one slice, row by row, neighbours
+    for rows in ([7, 0, 7, 3], [7, 0], [5, 4], [6], []):  # of one shard and of several
         assert store.read("parts", rows)[:, 0, 0].tolist() == rows
+
+
+def test_rows_far_apart_in_one_shard_are_read_alone(tmp_path, monkeypatch):
+    """Of two shards of 20 rows: 0 and 3 are near, 19 is not, and 20 lies in the other shard."""
+    _build(tmp_path, _work, rows=40, shard_rows=20)
+    store = open_store(tmp_path / "ds" / "parsing", "parsing")
+    slices: list[slice] = []
+    read = zarr.Array.__getitem__
+    monkeypatch.setattr(zarr.Array, "__getitem__", lambda array, key: slices.append(key) or read(array, key))
+    assert store.read("parts", [19, 3, 20, 0, 21])[:, 0, 0].tolist() == [19, 3, 0, 0, 1]
+    assert slices == [slice(0, 4), slice(19, 20), slice(20, 22)]
 
 
 def test_two_runs_give_the_same_bytes_whatever_the_workers(tmp_path):
