@@ -38,9 +38,10 @@ def _work(
 
 def _build(tmp_path: Path, work, rows: int = 10, **options):
     runtime = Runtime(work_root=tmp_path / "work", workers=options.pop("workers", 1))
+    shard_rows = options.pop("shard_rows", 4)
     return build_store(
         out=tmp_path / "ds" / "parsing", schema="parsing", index=_index(rows), sizes=SIZES,
-        attrs={"b": 1, "a": 2}, shard_rows=options.pop("shard_rows", 4), work=work, runtime=runtime, key="k", **options,
+        attrs={"b": 1, "a": 2}, shard_rows=shard_rows, work=work, runtime=runtime, key="k", **options,
     )  # fmt: skip
 
 
