@@ -15,9 +15,10 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from flows.champion import Rule, consider
+from flows.model_card import read_record
 from flows.model_folders import ModelFolder, find_models
-from flows.release import check_rounding, release
-from flows.rounding import Rounding, round_weights
+from flows.release import check_rounding, held_out, release
+from flows.rounding import HeldOut, Rounding, compare, round_weights
 from stages import evaluate, reconstruct
 from stages._core.runtime import Runtime
 from stages._core.stage import Paths
@@ -229,6 +230,14 @@ def test_weights_too_large_for_git_are_not_released(
     ):
         publish(trained, tmp_path / "released")
     assert not (tmp_path / "released").exists()
+
+
+def test_rounding_is_measured_before_tuning(released: Path, trained: Path) -> None:
+    """Adam's whole steps would part avatars that rounding hardly changes: such weights were refused."""
+    before, after = (ModelFolder(str(root), root) for root in (trained / "data/models", released))
+    people = held_out(read_record(find_models("repro", trained / "data")))
+    tuned = people.params.model_copy(update={"tune_steps": 6, "tune_generated": 0.5})
+    assert compare(before, after, HeldOut(tuned, people.inputs)) == compare(before, after, people)
 
 
 def test_weights_whose_rounding_shows_are_not_released() -> None:
