@@ -150,8 +150,11 @@ def read_photos(
     cover = torch.from_numpy(mask).float()[:, None] / 255
     squares = [crop, *crops_aside(crop, crops - 1)]
     views = [cut(colour, cover, camera, square, params, surface, image_size) for square in squares]
-    backs = squares[:BEHIND_SQUARES] if behind else []
-    outlines = [cut_behind(cover, camera, square, params, surface, image_size) for square in backs]
+    backs = list(zip(squares, views, strict=True))[:BEHIND_SQUARES] if behind else []
+    outlines = [
+        outlines_behind(view.mask, crop_camera(camera, square, image_size), params, surface)
+        for square, view in backs
+    ]
     own = views[0]
     samples = [_sample(colour[[i]], cover[[i], 0], camera.select(i), params.select([i]), surface, texture_size, rules,
                        occlusion) for i in range(len(params))]  # fmt: skip
@@ -188,23 +191,17 @@ def cut(
     return PhotoViews(uv, mask, over_white(2 * rgb - 1, mask))
 
 
-def cut_behind(
-    cover: Float[Tensor, "n 1 h w"],
-    camera: Camera,
-    crop: Crop,
-    params: BodyParams,
-    surface: Surface,
-    size: int,
+def outlines_behind(
+    mask: Float[Tensor, "n 1 s s"], camera: Camera, params: BodyParams, surface: Surface
 ) -> Outlines:
-    """The mirrored masks of a square of each photo, and the body's UV raster as seen from behind.
+    """What squares of photos say of their people's outlines from behind: their masks mirrored, and such rasters.
 
     Args:
-        cover: masks of the people in [0, 1].
+        mask: of the people in the squares, in [0, 1].
+        camera: of the squares.
     """
-    mask = crop_image(cover, crop, size, fill=0.0).clamp(0, 1)
-    cameras = crop_camera(camera, crop, size)
     bodies = (surface.body(params.select([i])).vertices for i in range(len(params)))
-    turned = (seen_from_behind(vertices, cameras.select(i)) for i, vertices in enumerate(bodies))
+    turned = (seen_from_behind(vertices, camera.select(i)) for i, vertices in enumerate(bodies))
     return Outlines(torch.cat([surface.uv_of(*one) for one in turned]), mask.flip(-1))
 
 
